@@ -1,0 +1,26 @@
+"""Fixtures that all tests share."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+def _sample_folder(name: str) -> Path:
+    folder = SHARED_DATA / name
+    if not folder.is_dir():
+        pytest.skip(f"the sample images ({folder}) are not on this machine")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def coco_sample_dir() -> Path:
+    """160 real COCO images with panoptic truth, in COCO's layout (development machines only)."""
+    return _sample_folder("coco_panoptic")
+
+
+@pytest.fixture(scope="session")
+def panopticapi_samples_dir() -> Path:
+    """The official format samples (development machines only)."""
+    return _sample_folder("panopticapi_samples")

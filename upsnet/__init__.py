@@ -1,0 +1,1 @@
+"""UPSNet: one network that gives every pixel a class and every countable object its own mask."""

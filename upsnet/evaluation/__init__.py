@@ -1,0 +1,1 @@
+"""PQ, mIoU and AP, and the evaluator that runs a validation set."""

@@ -1,0 +1,1 @@
+"""From network outputs to a panoptic map: pruning, class assignment, the predictor."""

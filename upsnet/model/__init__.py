@@ -1,0 +1,1 @@
+"""The UPSNet network: backbone, FPN, instance, semantic and panoptic heads, losses."""
