@@ -1,7 +1,7 @@
 """Every knob of the program, and how its value is found.
 
-One frozen pydantic model per section; a `dvc.yaml` stage depends on the sections it reads. Values are layered,
-lowest first: the defaults here (the paper's COCO numbers) → preset → variants → `section.key=value` overrides.
+One frozen pydantic model per section; a `dvc.yaml` stage depends on the sections it reads. Values are
+layered, lowest first: the defaults here (the paper's COCO numbers) → preset → variants → overrides.
 `load_config` joins the layers, `write_config` writes the one resolved `config.yaml` that every step reads.
 """
 
@@ -243,7 +243,7 @@ class TrainingConfig(Section):
     keep_checkpoints: Positive = 3
     """Newest checkpoints kept, besides the best."""
     evaluation_interval: NonNegative = 0
-    """Iterations between two evaluations that decide which checkpoint is the best; 0: only the newest are kept."""
+    """Iterations between two evaluations that decide which checkpoint is the best; 0: none is."""
     evaluation_images: Positive = 100
     """Validation images of such an evaluation."""
 
@@ -356,7 +356,7 @@ def load_config(preset: str, variants: Sequence[str] = (), overrides: Sequence[s
         raise ConfigError(f"configuration: {str(error).strip()}") from error
     names = {"preset": Path(preset).stem, "variant": "+".join(Path(v).stem for v in variants)}
     assert isinstance(values, dict)
-    return _validated({**values, **names}, f"preset {preset!r}")
+    return _validated({**{str(key): value for key, value in values.items()}, **names}, f"preset {preset!r}")
 
 
 def read_config(path: Path) -> Config:
