@@ -1,8 +1,8 @@
 """One process, or N under Horovod: the only file that imports Horovod.
 
-A plain process has rank 0 and world size 1, and never imports Horovod. A process that `horovodrun` or `mpirun`
-started joins the others in `init`. Every other function works the same way in both cases, so no caller asks
-which one it is. All ranks must make the same calls in the same order.
+A plain process has rank 0 and world size 1, and never imports Horovod. A process that `horovodrun` or
+`mpirun` started joins the others in `init`. Every other function works the same way in both cases, so no
+caller asks which one it is. All ranks must make the same calls in the same order.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def init() -> None:
     horovod.init()
     if horovod.size() != expected:
         raise TrainingError(
-            f"the launcher started {expected} processes, but Horovod sees {horovod.size()}; its build lacks the "
-            "launcher's kind (MPI for mpirun, Gloo for horovodrun)"
+            f"the launcher started {expected} processes, but Horovod sees {horovod.size()}; it was built without "
+            "the launcher's kind (MPI for mpirun, Gloo for horovodrun)"
         )
     _horovod = horovod
     if torch.cuda.is_available():
