@@ -46,8 +46,8 @@ def init() -> None:
     horovod.init()
     if horovod.size() != expected:
         raise TrainingError(
-            f"the launcher started {expected} processes, but Horovod sees {horovod.size()}; it was built without "
-            "the launcher's kind (MPI for mpirun, Gloo for horovodrun)"
+            f"the launcher started {expected} processes, but Horovod sees {horovod.size()}; it was built "
+            "without the launcher's kind (MPI for mpirun, Gloo for horovodrun)"
         )
     _horovod = horovod
     if torch.cuda.is_available():
