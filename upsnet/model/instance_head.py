@@ -58,10 +58,10 @@ class InstanceHead(nn.Module):
         """
         self.rpn.train()
         features = dict(zip(LEVEL_NAMES, (level.float() for level in pyramid), strict=True))
-        truth = [{"boxes": t.boxes, "labels": t.labels} for t in targets]
+        # RoIHeads insists on a key "masks" but does not read it where only boxes are sampled.
+        truth = [{"boxes": t.boxes, "labels": t.labels, "masks": t.instance_map} for t in targets]
         proposals, rpn_losses = self.rpn(ImageList(images.pixels, list(images.sizes)), features, truth)
 
-        # Only the box part of RoIHeads checks its targets, so it gets no masks.
         rois, matched, labels, deltas = self.roi_heads.select_training_samples(proposals, truth)
         pooled = self.roi_heads.box_roi_pool(features, rois, _padded_sizes(images))
         box_features = self.roi_heads.box_head(pooled)
