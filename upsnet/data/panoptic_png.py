@@ -59,7 +59,7 @@ def decode_panoptic_png(source: bytes | Path) -> np.ndarray:
             colours = picture if picture.mode == "RGB" else picture.convert("RGB")
             packed = colours.tobytes("raw", "RGBX")
             width, height = colours.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # damaged files make Pillow raise nearly anything
         raise DataError(f"{where}: is a damaged PNG ({_reason(error)})") from error
     # Pillow's fourth byte is padding; seen as one little-endian number the other three are the id already.
     return (np.frombuffer(packed, "<i4").reshape(height, width) & MAX_SEGMENT_ID).astype(np.int32, copy=False)

@@ -1,10 +1,10 @@
 """Prepared data on disk: few large tar files instead of many small ones, with random access.
 
 A folder of prepared data holds
-    {train,val}-00000.tar ...   members <image_id>.jpg, <image_id>.png (panoptic ids), <image_id>.json (segments)
-    {train,val}-index.csv       per image: shard, size, and where its members lie in the shard
-    categories.json             `categories` as COCO panoptic has them
-    manifest.json               counts, checksums, source and version; written last
+    {train,val}-00000.tar ...  members <image_id>.jpg, <image_id>.png (panoptic ids), <image_id>.json
+    {train,val}-index.csv      per image: shard, size, and where its members lie in the shard
+    categories.json            `categories` as COCO panoptic has them
+    manifest.json              counts, checksums, source and version; written last
 `ShardWriter` and `write_manifest` write it, `PreparedData` reads it. The same records give the same bytes.
 """
 
@@ -15,6 +15,7 @@ import io
 import json
 import tarfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -33,9 +34,11 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 CATEGORIES = "categories.json"
 
-INDEX_COLUMNS = (
-    "image_id shard height width image_offset image_bytes png_offset png_bytes json_offset json_bytes crc32"
-).split()
+INDEX_COLUMNS = [
+    *("image_id", "shard", "height", "width"),
+    *("image_offset", "image_bytes", "png_offset", "png_bytes", "json_offset", "json_bytes", "crc32"),
+]
+"""crc32 is that of everything from the image's first byte to the JSON's last."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Record:
 
     Attributes:
         image_id: the data set's id.
-        image: a JPEG file, RGB or grey, 8 bits (a source may hand over other formats, prepared data does not).
+        image: a JPEG file, RGB or grey, 8 bits.
         panoptic_png: a panoptic PNG of the same size.
         segments: one entry per segment id in the PNG.
     """
@@ -80,7 +83,8 @@ class ShardWriter:
             self._finish_shard()
             self._write_index()
         elif self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # a full disk says so again; the first error is on its way
+                self._file.close()
 
     def add(self, record: Record, size: Size) -> None:
         """Appends one record; `size` is that of its image and its PNG."""
@@ -214,8 +218,8 @@ class PreparedSplit:
 class PreparedData:
     """A folder that `prepare` has written.
 
-    Opening checks the manifest, the index and the size of every shard; the shards' contents are checked record
-    by record as they are read.
+    Opening checks the manifest, the index and the size of every shard; the shards' contents are checked
+    record by record as they are read.
 
     Attributes:
         folder: where it lies.
@@ -268,7 +272,10 @@ def file_entry(name: str, data: bytes) -> dict[str, Any]:
 
 
 def _members(image_id: int, members: list[tuple[str, bytes]]) -> tuple[bytes, list[tuple[int, int]]]:
-    """Tar members as bytes, and (offset, length) of the contents in them. No header depends on time or user."""
+    """Tar members as bytes, and (offset, length) of each content in them.
+
+    No header depends on time or user.
+    """
     parts: list[bytes] = []
     places, offset = [], 0
     for suffix, data in members:
@@ -340,7 +347,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         )
     if manifest.get("format_version") != FORMAT_VERSION:
         raise DataError(
-            f"{path}: format version {manifest.get('format_version')!r}, this program reads {FORMAT_VERSION}; "
+            f"{path}: format version {manifest.get('format_version')!r} found, {FORMAT_VERSION} expected; "
             "run 'upsnet prepare' again"
         )
     return manifest

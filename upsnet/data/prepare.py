@@ -1,0 +1,179 @@
+"""Turns a source of images into prepared data, in parallel, checking everything once.
+
+Worker processes read, check and convert; this process writes their results in order, so that the bytes do
+not depend on the number of workers. A few images per worker are in memory, never the data set.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import re
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from upsnet.config import DataConfig
+from upsnet.data.coco import CocoSource
+from upsnet.data.faults import Fault, fault_report, skipped_images, warn_of
+from upsnet.data.shards import (
+    CATEGORIES,
+    MANIFEST,
+    SPLITS,
+    PreparedData,
+    ShardWriter,
+    SplitName,
+    write_manifest,
+)
+from upsnet.data.sources import Reading, Source, SyntheticSource
+from upsnet.data.staging import staged_folder
+from upsnet.errors import DataError
+from upsnet.progress import show_progress
+
+READ_AHEAD = 4
+"""Images per worker that may wait for being written."""
+
+log = logging.getLogger(__name__)
+
+ReadAll = Callable[[SplitName, Sequence[int]], Iterator[Reading]]
+
+
+def prepare(
+    config: DataConfig, out: Path, *, skip_bad: bool = False, processes: int | None = None
+) -> PreparedData:
+    """Checks a source and writes it as prepared data; `out` appears complete or not at all.
+
+    Args:
+        config: which source, where it lies, how large the shards are.
+        out: the folder to write. Prepared data that is there already is replaced at the end.
+        skip_bad: go on without the images that have faults, and record them in the manifest.
+        processes: workers; by default one per core that this process may use.
+
+    Returns:
+        The prepared data, opened.
+
+    Raises:
+        DataError: the source has faults (all in one message), no image of a split is left, or `out` cannot be
+            written.
+    """
+    source = open_source(config)
+    faults, notes = list(source.faults), _images_in_both(source)
+    with staged_folder(out, _is_ours) as folder, _workers(source, processes) as read_all:
+        splits = {}
+        for name in SPLITS:
+            with ShardWriter(folder, name, config.shard_megabytes * 10**6) as writer:
+                ids = source.image_ids(name)
+                for reading in show_progress(read_all(name, ids), len(ids), f"prepare {name}"):
+                    faults += reading.faults
+                    notes += reading.notes
+                    # Once the data is refused, the other images are only checked, for the report.
+                    if reading.record is not None and (skip_bad or not faults):
+                        writer.add(reading.record, reading.size)
+            splits[name] = writer.summary()
+        warn_of(notes)
+        if faults and not skip_bad:
+            raise DataError(
+                f"{fault_report(faults)}\nMend the data, or go on without these images with --skip-bad."
+            )
+        _refuse_empty(splits, faults)
+        write_manifest(folder, source.categories, splits, source.describe(), skipped_images(faults))
+    _log_result(out, splits, len(skipped_images(faults)))
+    return PreparedData(out)
+
+
+def open_source(config: DataConfig) -> Source:
+    """The source that the configuration names.
+
+    Raises:
+        DataError: it is missing, or something is wrong with it as a whole.
+    """
+    if config.source == "coco":
+        assert config.coco is not None, "the configuration checks this"
+        return CocoSource(config.coco)
+    return SyntheticSource(config.synthetic)
+
+
+def _is_ours(name: str) -> bool:
+    return bool(re.fullmatch(r"(train|val)-(\d{5,}\.tar|index\.csv)", name)) or name in (CATEGORIES, MANIFEST)
+
+
+def _images_in_both(source: Source) -> list[Fault]:
+    both = sorted(set(source.image_ids("train")) & set(source.image_ids("val")))
+    return [Fault("in train and in val", "val", image_id, "the metrics may flatter") for image_id in both]
+
+
+def _refuse_empty(splits: dict[SplitName, dict[str, Any]], faults: Sequence[Fault]) -> None:
+    for name, summary in splits.items():
+        if not summary["images"]:
+            found = [fault for fault in faults if fault.split == name]
+            why = fault_report(found) if found else "the source lists none"
+            raise DataError(f"no image of the {name} split can be used: {why}")
+
+
+def _log_result(out: Path, splits: dict[SplitName, dict[str, Any]], skipped: int) -> None:
+    counts = ", ".join(f"{summary['images']} {name} images" for name, summary in splits.items())
+    log.info("prepared %s: %s%s", out, counts, f", {skipped} left out" if skipped else "")
+
+
+@contextmanager
+def _workers(source: Source, processes: int | None) -> Iterator[ReadAll]:
+    """Yields a function that reads the images of a split in parallel and yields the results in order."""
+    count = processes or len(os.sched_getaffinity(0))
+    if count == 1:
+        yield lambda split, ids: (source.read(split, image_id) for image_id in ids)
+        return
+    # Forked workers share the annotations' memory.
+    context = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(count, context, initializer=_begin_worker, initargs=(source,))
+    try:
+        pool.submit(int)  # forks the workers now, before the progress bar starts its thread
+        yield lambda split, ids: _read_in_order(pool, split, ids, count * READ_AHEAD)
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a worker process died, most often for lack of memory; try fewer with --processes 1"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read_in_order(
+    pool: ProcessPoolExecutor, split: SplitName, ids: Sequence[int], ahead: int
+) -> Iterator[Reading]:
+    pending: deque[Future[Reading]] = deque()
+    for image_id in ids:
+        pending.append(pool.submit(_read, split, image_id))
+        if len(pending) >= ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+_source: Source | None = None
+"""Source of this worker process."""
+
+
+def _begin_worker(source: Source) -> None:
+    global _source
+    _source = source
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process stops the workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed main process cannot stop its workers, which would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _read(split: SplitName, image_id: int) -> Reading:
+    assert _source is not None, "set by _begin_worker"
+    return _source.read(split, image_id)
