@@ -13,34 +13,14 @@ from typing import Any
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.ops import DeformConv2d, FrozenBatchNorm2d
+from torchvision.ops import FrozenBatchNorm2d
 
 from upsnet.config import ModelConfig
 from upsnet.errors import CheckpointError
+from upsnet.model.deformable import DeformableConv2d
 
 # MobileNetV2 is a flat list of blocks; the stem and res2..res5 end before these.
 MOBILENET_STAGE_ENDS = (2, 4, 7, 14, 18)
-
-
-class DeformableConv2d(nn.Module):
-    """A 3x3 deformable convolution (v1: offsets only) with its own offset convolution.
-
-    The offsets start at zero, where it equals an ordinary convolution.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, bias: bool = True) -> None:
-        super().__init__()
-        self.offset = nn.Conv2d(in_channels, 2 * 3 * 3, 3, stride=stride, padding=1)
-        self.conv = DeformConv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=bias)
-        nn.init.zeros_(self.offset.weight)
-        nn.init.zeros_(self.offset.bias)  # type: ignore[arg-type]
-
-    def forward(self, features: Tensor) -> Tensor:
-        # The kernel knows no bfloat16 on every device, so autocast stops here.
-        offset = self.offset(features).float()
-        with torch.autocast(features.device.type, enabled=False):
-            output: Tensor = self.conv(features.float(), offset)
-        return output
 
 
 class Backbone(nn.Module):

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upsnet.model.backbone import DeformableConv2d
+from upsnet.model.deformable import DeformableConv2d
 
 LEVELS = 4
 
