@@ -89,6 +89,7 @@ def _find_runs(panoptic_map: np.ndarray) -> _Runs:
 
 def _describe(image_id: int, segments: Sequence[Segment], table: CategoryTable) -> _Known:
     """Lists the ids with their class; the category ids come from a file, so they are checked."""
+    num_stuff = table.num_stuff
     segment_ids, class_ids, labels = [VOID], [IGNORE], [0]
     for segment in segments:
         class_id = table.class_id_of.get(segment.category_id)
@@ -99,8 +100,8 @@ def _describe(image_id: int, segments: Sequence[Segment], table: CategoryTable) 
             )
         segment_ids.append(segment.segment_id)
         class_ids.append(class_id)
-        is_instance = class_id >= table.num_stuff and not segment.iscrowd
-        labels.append(class_id - table.num_stuff + 1 if is_instance else 0)
+        is_instance = class_id >= num_stuff and not segment.iscrowd
+        labels.append(class_id - num_stuff + 1 if is_instance else 0)
     return _Known(np.array(segment_ids), np.array(class_ids, np.uint8), np.array(labels, np.int64))
 
 

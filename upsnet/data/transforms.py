@@ -33,7 +33,9 @@ def draw_augmentation(config: LoaderConfig, seed: int, epoch: int, index: int) -
 
     Source: paper supplement 6.1.
     """
-    random = np.random.default_rng((seed, epoch, index))
+    random = np.random.default_rng(
+        (seed, epoch, index, 1)
+    )  # the 1 sets it apart from the epoch's permutation
     smallest, largest = config.short_side
     short_side = int(random.integers(smallest, largest, endpoint=True))
     return Augmentation(short_side, flip=bool(random.random() < config.flip))
@@ -75,7 +77,8 @@ def resize_map(panoptic_map: np.ndarray, size: Size) -> np.ndarray:
     if panoptic_map.shape == size:
         return panoptic_map
     rows, columns = (_nearest(old, new) for old, new in zip(panoptic_map.shape, size, strict=True))
-    return panoptic_map[rows][:, columns]
+    resized: np.ndarray = panoptic_map[rows][:, columns]
+    return resized
 
 
 def flip(image: Tensor, panoptic_map: np.ndarray) -> tuple[Tensor, np.ndarray]:
@@ -85,4 +88,5 @@ def flip(image: Tensor, panoptic_map: np.ndarray) -> tuple[Tensor, np.ndarray]:
 
 def _nearest(old: int, new: int) -> np.ndarray:
     """Index of the input pixel under the centre of each output pixel, in whole numbers, hence exact."""
-    return (2 * np.arange(new) + 1) * old // (2 * new)
+    index: np.ndarray = (2 * np.arange(new) + 1) * old // (2 * new)
+    return index
