@@ -161,7 +161,7 @@ def test_the_tiny_set_is_perfect_before_it_is_damaged(data: DataSet) -> None:
 def test_folders_may_be_named_apart_from_the_json(data: DataSet, tmp_path: Path) -> None:
     data.score()
     shutil.move(tmp_path / "truth", tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="folder with the PNGs of .* does not exist"):
+    with pytest.raises(DataError, match="folder with the PNGs of "):
         data.score_files()
     assert data.score_files(truth_dir=tmp_path / "elsewhere")["PQ"] == 100
 

@@ -29,7 +29,7 @@ from upsnet.evaluation.panoptic_quality import (
     match_segments,
     panoptic_quality,
 )
-from upsnet.evaluation.progress import show_progress
+from upsnet.progress import show_progress
 from upsnet.structures import VOID
 
 CHUNK = 8
