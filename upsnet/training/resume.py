@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Literal
 
 from upsnet import distributed
 from upsnet.tracking import Tracker
 from upsnet.training import checkpoint
 from upsnet.training.checkpoint import Content
+from upsnet.training.optimizer import Schedule
 from upsnet.training.state import TrainState
 
 logger = logging.getLogger(__name__)
 
+Resume = Literal["auto", "unfinished", "never"]
+"""Which checkpoints a training goes on from; `unfinished`: not from the last one of a finished training."""
 
-def resume_training(state: TrainState, folder: Path, resume: str, tracker: Tracker) -> None:
+
+def resume_training(state: TrainState, folder: Path, resume: Resume, tracker: Tracker) -> None:
     """Takes up the newest good checkpoint, which rank 0 reads and sends to the others; or starts anew.
 
     Args:
         state: as it is before the first iteration; every rank calls this.
         folder: of the checkpoints.
-        resume: `auto`, or `never` to start anew in any case.
+        resume: `auto`, `unfinished` to start anew where that training is finished, `never` in any case.
         tracker: begins a new run where the training does.
     """
     found = _find_checkpoint(state, folder, resume, tracker) if distributed.is_main() else None
@@ -32,7 +37,7 @@ def resume_training(state: TrainState, folder: Path, resume: str, tracker: Track
         state.restore(content)
 
 
-def _find_checkpoint(state: TrainState, folder: Path, resume: str, tracker: Tracker) -> Content | None:
+def _find_checkpoint(state: TrainState, folder: Path, resume: Resume, tracker: Tracker) -> Content | None:
     """The checkpoint to go on from; says which, or why none."""
     if resume == "never":
         _start_anew(folder, tracker, "as asked for")
@@ -46,11 +51,18 @@ def _find_checkpoint(state: TrainState, folder: Path, resume: str, tracker: Trac
     if differences:
         _start_anew(folder, tracker, f"{path} is of another training ({'; '.join(differences)})")
         return None
+    if resume == "unfinished" and _is_finished(state, content):
+        _start_anew(folder, tracker, f"{path} is the last of a finished training")
+        return None
     checkpoint.set_aside(folder, bad)
     if content["best_iteration"] == content["iteration"]:
         checkpoint.mark_best(path)  # a kill between the two writes may have left the best of before
     logger.info("going on from %s", path)
     return content
+
+
+def _is_finished(state: TrainState, content: Content) -> bool:
+    return Schedule(state.config.training, 1).iterations_left(content["images_seen"]) == 0
 
 
 def _start_anew(folder: Path, tracker: Tracker, why: str) -> None:

@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ from upsnet.tracking import Tracker
 from upsnet.training import checkpoint
 from upsnet.training.meter import LOSS_NAMES, Meter, log_line
 from upsnet.training.optimizer import Schedule, build_optimizer, clip_gradients, set_rate
-from upsnet.training.resume import resume_training
+from upsnet.training.resume import Resume, resume_training
 from upsnet.training.state import TrainState, seed_random_numbers
 from upsnet.training.stop import StopRequest
 
@@ -47,7 +47,7 @@ def train(
     data: PreparedData,
     out: Path,
     *,
-    resume: Literal["auto", "never"] = "auto",
+    resume: Resume = "auto",
     validate: Validate | None = None,
     tracker: Tracker,
 ) -> Path:
@@ -61,7 +61,8 @@ def train(
         data: prepared data.
         out: folder of the run.
         resume: `auto` goes on from the newest good checkpoint of the same configuration and data, `never`
-            starts anew; checkpoints that it does not go on from are moved into `<out>/checkpoints/stale`.
+            starts anew, `unfinished` starts anew where that training is finished; checkpoints that it does not
+            go on from are moved into `<out>/checkpoints/stale`.
         validate: called every `evaluation_interval` iterations and at the end.
         tracker: takes the figures.
 
@@ -251,14 +252,14 @@ def _save(state: TrainState, folder: Path, best: bool) -> None:
     """Writes the checkpoint of this iteration; every rank calls it."""
     _refuse_bad_weights(state)
     content = state.content()
-    if not distributed.is_main():
-        return
-    path = checkpoint.checkpoint_path(folder, state.iteration)
-    checkpoint.write_checkpoint(content, path)
-    if best:
-        checkpoint.mark_best(path)
-    checkpoint.keep_newest(folder, state.config.training.keep_checkpoints)
-    _say("saved %s", path)
+    if distributed.is_main():
+        path = checkpoint.checkpoint_path(folder, state.iteration)
+        checkpoint.write_checkpoint(content, path)
+        if best:
+            checkpoint.mark_best(path)
+        checkpoint.keep_newest(folder, state.config.training.keep_checkpoints)
+        _say("saved %s", path)
+    distributed.barrier()  # a rank that exits early makes the launcher end the one that still writes
 
 
 def _is_due(iteration: int, interval: int, iterations_left: int) -> bool:

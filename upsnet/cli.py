@@ -1,0 +1,390 @@
+"""The `upsnet` program: one sub-command per step of the pipeline, and wiring only.
+
+Bad input ends with its one message and exit code 2; any other exception is a bug and keeps its traceback.
+What is slow to import (torch above all) is imported inside the commands, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+import yaml
+from rich.console import Console
+
+from upsnet.config import Config, load_config, manual, preset_names, read_config, variant_names, write_config
+from upsnet.errors import UpsnetError
+from upsnet.launch import launch_workers
+from upsnet.storage import write_file
+
+if TYPE_CHECKING:
+    import torch
+
+    from upsnet.data.shards import PreparedData
+    from upsnet.model.upsnet import UPSNet
+    from upsnet.tracking import Tracker
+
+RUN_FILE = "mlflow_run.json"
+"""In the folder of a training: the id of its MLflow run, which `evaluate` goes on with."""
+
+app = typer.Typer(
+    help="UPSNet panoptic segmentation: configure, prepare, train, evaluate, score, predict, report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="Resolved config.yaml, see 'upsnet configure'.")]
+DataFolder = Annotated[Path, typer.Option("--data", help="Prepared data, see 'upsnet prepare'.")]
+Processes = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")]
+Workers = Annotated[
+    int, typer.Option(min=1, envvar="WORKERS", help="Processes that share the work, started by horovodrun.")
+]
+
+
+@app.command()
+def configure(
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value ...")] = None,
+    preset: Annotated[str, typer.Option(help=f"{', '.join(preset_names())}, or a YAML file.")] = "mini",
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help=f"{', '.join(variant_names())}, or a YAML file; several: a+b, or repeated."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the resolved config.yaml.")] = None,
+    summary: Annotated[bool, typer.Option("--summary", help="Print the network's parameters.")] = False,
+    stuff: Annotated[int | None, typer.Option(min=0, help="Stuff classes, for --summary.")] = None,
+    things: Annotated[int | None, typer.Option(min=0, help="Thing classes, for --summary.")] = None,
+    help_config: Annotated[bool, typer.Option("--help-config", help="Print the manual of all keys.")] = False,
+) -> None:
+    """Join defaults, preset, variants and overrides into one config.yaml."""
+    if help_config:
+        print(manual())
+        return
+    variants = [name for joined in variant or [] for name in joined.split("+") if name]
+    config = load_config(preset, variants, overrides or [])
+    if out is not None:
+        write_config(config, out)
+        print(f"wrote {out}")
+    if summary:
+        print(_summary(config, stuff, things))
+    if out is None and not summary:
+        raise UpsnetError("configure: nothing to do; give --out config.yaml, --summary or --help-config")
+
+
+@app.command()
+def prepare(
+    config: ConfigFile,
+    out: Annotated[Path, typer.Option(help="Folder of the prepared data.")],
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave faulty images out.")] = False,
+    processes: Processes = None,
+) -> None:
+    """Check a data set and turn it into shards."""
+    from upsnet.data.prepare import prepare as prepare_data
+
+    data = prepare_data(read_config(config).data, out, skip_bad=skip_bad, processes=processes)
+    print(f"{out}: prepared data, version {data.version}")
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    data: DataFolder,
+    out: Annotated[Path, typer.Option(help="Folder of checkpoints and log.")],
+    resume: Annotated[
+        Literal["auto", "unfinished", "never"],
+        typer.Option(help="auto: go on from the newest good checkpoint; unfinished: unless it is the last."),
+    ] = "auto",
+    workers: Workers = 1,
+) -> None:
+    """Train the network."""
+    from upsnet.data.shards import PreparedData
+
+    settings, prepared = read_config(config), PreparedData(data)
+    launch_workers(workers)
+    from upsnet import distributed
+    from upsnet.tracking import LOG_NAME, open_tracker
+    from upsnet.training.curves import write_curves
+    from upsnet.training.trainer import train as train_model
+
+    distributed.init()
+    tracker = open_tracker(settings.tracking, out, run_file=out / RUN_FILE, run_name=_run_name(settings))
+    with _closing(tracker):
+        _log_inputs(tracker, settings, prepared)
+        checkpoint = train_model(
+            settings,
+            prepared,
+            out,
+            resume=resume,
+            validate=_validation(settings, prepared),
+            tracker=tracker,
+        )
+    if distributed.is_main():
+        write_curves(out / LOG_NAME, out / "curves.csv")
+        print(f"newest checkpoint: {checkpoint}")
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Option(help="A checkpoint, or the folder of a training.")],
+    data: DataFolder,
+    out: Annotated[Path, typer.Option(help="Folder of metrics, predictions and pictures.")],
+    config: Annotated[
+        Path | None, typer.Option(help="Inference and evaluation settings; default: the checkpoint's.")
+    ] = None,
+    workers: Workers = 1,
+) -> None:
+    """Run a network over the validation images and write all figures."""
+    from upsnet.data.shards import PreparedData
+
+    given, prepared = read_config(config) if config else None, PreparedData(data)
+    launch_workers(workers)
+    from upsnet import distributed
+    from upsnet.evaluation.evaluator import evaluate as evaluate_model
+    from upsnet.evaluation.report import print_report
+    from upsnet.inference.predictor import Predictor
+    from upsnet.tracking import open_tracker
+    from upsnet.training.checkpoint import load_model
+
+    distributed.init()
+    distributed.limit_threads()
+    loaded = load_model(checkpoint)
+    settings = _evaluation_settings(loaded.config, given)
+    predictor = Predictor(loaded.model, loaded.table, settings.inference, distributed.device())
+    metrics = evaluate_model(predictor, prepared, settings, out, table=loaded.table)
+    tracker = open_tracker(
+        settings.tracking, out, run_file=_run_file(checkpoint, out), run_name=_run_name(settings)
+    )
+    with _closing(tracker):
+        if distributed.is_main():
+            _log_evaluation(tracker, metrics, settings, out, loaded.iteration)
+            print_report(metrics, _console())
+
+
+@app.command()
+def score(
+    truth: Annotated[Path, typer.Argument(help="COCO panoptic JSON of the truth.")],
+    predictions: Annotated[Path, typer.Argument(help="COCO panoptic JSON of the predictions.")],
+    truth_dir: Annotated[
+        Path | None, typer.Option(help="PNGs of the truth; default: TRUTH without .json.")
+    ] = None,
+    predictions_dir: Annotated[
+        Path | None, typer.Option(help="PNGs of the predictions; default: PREDICTIONS without .json.")
+    ] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    processes: Processes = None,
+) -> None:
+    """Compute PQ, SQ and RQ of two COCO panoptic sets."""
+    from upsnet.evaluation.report import print_report
+    from upsnet.evaluation.score import score as score_sets
+
+    metrics = score_sets(truth, predictions, truth_dir, predictions_dir, processes)
+    if json_out is not None:
+        write_file(json.dumps(metrics, indent=1) + "\n", json_out)
+    print_report(metrics, _console())
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="JPEG or PNG files.")],
+    checkpoint: Annotated[Path, typer.Option(help="A checkpoint, or the folder of a training.")],
+    out: Annotated[Path, typer.Option(help="Folder of the overlays, panoptic PNGs and JSONs.")],
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; default: the GPU if there is one.")] = "",
+) -> None:
+    """Segment images; those that cannot be read are named at the end."""
+    from upsnet.errors import DataError
+    from upsnet.inference.files import output_names, read_image, write_prediction
+    from upsnet.inference.predictor import Predictor
+    from upsnet.training.checkpoint import load_model
+
+    names = output_names(images, out)
+    loaded = load_model(checkpoint)
+    predictor = Predictor(loaded.model, loaded.table, loaded.config.inference, _device(device))
+    out.mkdir(parents=True, exist_ok=True)
+    faults = []
+    for path, name in zip(images, names, strict=True):
+        try:
+            image = read_image(path)
+        except DataError as error:
+            faults.append(str(error))
+            continue
+        write_prediction(predictor.predict_image(image), image, loaded.table, out, name)
+        print(f"{path} -> {out / name}.overlay.png")
+    if faults:
+        raise DataError("\n  ".join([f"{len(faults)} of {len(images)} images could not be read:", *faults]))
+
+
+@app.command()
+def report(
+    metrics: Annotated[Path, typer.Argument(help="metrics.json of 'upsnet evaluate'.")],
+) -> None:
+    """Print the table of an evaluation."""
+    from upsnet.evaluation.report import print_report
+
+    print_report(_read_metrics(metrics), _console())
+
+
+def main() -> None:
+    """Entry point of the program."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    logging.getLogger("upsnet").setLevel(logging.INFO)
+    try:
+        app()
+    except UpsnetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _summary(config: Config, stuff: int | None, things: int | None) -> str:
+    """The network's parameters by part; frozen batch norms count with their affine pairs."""
+    from upsnet.model.upsnet import build_model, count_parameters
+
+    num_stuff, num_things = _class_counts(config, stuff, things)
+    untrained = config.model.model_copy(update={"weights": "none"})
+    model = build_model(untrained, num_stuff, num_things)
+    parts = [*model.named_children(), ("total", model)]
+    lines = [
+        f"{num_stuff} stuff + {num_things} thing classes",
+        f"{'parameters':24}{'all':>12}{'trainable':>12}",
+    ]
+    for name, part in parts:
+        trainable = sum(p.numel() for p in part.parameters() if p.requires_grad)
+        lines.append(f"{name:24}{count_parameters(part):12,}{trainable:12,}")
+    return "\n".join(lines)
+
+
+def _class_counts(config: Config, stuff: int | None, things: int | None) -> tuple[int, int]:
+    """Number of stuff and thing classes: as given, else those of COCO or of the synthetic scenes."""
+    num_stuff, num_things = 53, 80
+    if config.data.source == "synthetic":
+        from upsnet.data.synthetic import CATEGORIES
+
+        num_things = sum(category.isthing for category in CATEGORIES)
+        num_stuff = len(CATEGORIES) - num_things
+    return (num_stuff if stuff is None else stuff, num_things if things is None else things)
+
+
+def _run_name(config: Config) -> str:
+    return "+".join(name for name in (config.preset, config.variant) if name)
+
+
+def _run_file(checkpoint: Path, out: Path) -> Path:
+    """The run file of the training that made a checkpoint, or one of its own for an evaluation without."""
+    folders = (checkpoint, *checkpoint.absolute().parents[:2])
+    return next((f / RUN_FILE for f in folders if (f / RUN_FILE).is_file()), out / RUN_FILE)
+
+
+def _log_inputs(tracker: Tracker, config: Config, data: PreparedData) -> None:
+    """Everything that tells where the figures of a training come from."""
+    from upsnet import distributed
+    from upsnet.tracking import git_tags
+
+    tracker.log_params(config.model_dump(mode="json"))
+    tracker.set_tags(
+        {
+            "preset": config.preset,
+            "variant": config.variant,
+            "data_version": data.version,
+            "workers": distributed.world_size(),
+            **git_tags(),
+        }
+    )
+    tracker.log_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), "config.yaml")
+
+
+def _validation(config: Config, data: PreparedData) -> Callable[[UPSNet], dict[str, float]] | None:
+    """What measures the network during a training, or None if the configuration asks for no evaluation."""
+    if config.training.evaluation_interval == 0:
+        return None
+    from upsnet import distributed
+    from upsnet.evaluation.evaluator import evaluate as evaluate_model
+    from upsnet.inference.predictor import Predictor
+
+    def validate(model: UPSNet) -> dict[str, float]:
+        predictor = Predictor(model, data.categories, config.inference, distributed.device())
+        limit = config.training.evaluation_images
+        return _figures(evaluate_model(predictor, data, config, None, max_images=limit))
+
+    return validate
+
+
+def _figures(metrics: dict[str, Any]) -> dict[str, float]:
+    """The plain numbers among the metrics; a figure that nothing defines is left out."""
+    return {
+        name: float(value)
+        for name, value in metrics.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _evaluation_settings(trained: Config, given: Config | None) -> Config:
+    """The configuration of the training, with the sections that `evaluate` reads as given."""
+    if given is None:
+        return trained
+    sections = ("inference", "evaluation", "tracking")
+    return trained.model_copy(update={name: getattr(given, name) for name in sections})
+
+
+def _log_evaluation(
+    tracker: Tracker, metrics: dict[str, Any], config: Config, out: Path, iteration: int
+) -> None:
+    """The final figures, per class too, the table and the pictures."""
+    milliseconds = {f"milliseconds/{part}": value for part, value in metrics["milliseconds"].items()}
+    per_class = {f"PQ/{c['name']}": c["PQ"] for c in metrics["per_class"].values() if c["PQ"] is not None}
+    tracker.log_metrics({**_figures(metrics), **milliseconds, **per_class}, iteration)
+    rows = [{"category_id": key, **figures} for key, figures in metrics["per_class"].items()]
+    tracker.log_table(rows, "per_class.json")
+    tracker.log_artifact(out / "metrics.json")
+    for picture in sorted((out / "strips").glob("*.png")):
+        tracker.log_image(picture, f"strips/{picture.name}")
+
+
+@contextmanager
+def _closing(tracker: Tracker) -> Iterator[None]:
+    """Ends the tracker's run with how the work ended."""
+    try:
+        yield
+    except BaseException as error:
+        tracker.close("FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+    tracker.close()
+
+
+def _console() -> Console:
+    """Standard output; wide enough for the tables where it is no terminal."""
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if not name:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UpsnetError(f"--device {name}: cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _read_metrics(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UpsnetError(
+            f"{path}: cannot be read as metrics.json ({error}); make it with 'upsnet evaluate'"
+        ) from error
+    if not isinstance(values, dict) or "PQ" not in values:
+        raise UpsnetError(f"{path}: holds no metrics; expected the metrics.json of 'upsnet evaluate'")
+    return values
+
+
+if __name__ == "__main__":
+    main()
