@@ -31,9 +31,6 @@ from upsnet.data.transforms import Augmentation, decode_image, draw_augmentation
 from upsnet.errors import DataError, UpsnetError
 from upsnet.structures import Batch, ImageBatch, Sample, Targets, pad_images
 
-_SECONDS_TO_FINISH = 10
-"""How long a worker goes on after SIGTERM, so that training can finish its iteration and save itself."""
-
 
 class TrainLoader(Iterator[Batch]):
     """Endless augmented batches of one rank.
@@ -255,7 +252,6 @@ def _as_it_is(parcel: Any) -> Any:
 def _start_worker(_: int) -> None:
     """Runs first in every worker, where DataLoader has already set torch to one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one ends the others
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_TO_FINISH))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
