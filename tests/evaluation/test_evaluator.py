@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,28 @@ def test_the_metrics_do_not_depend_on_how_the_images_are_shared_out(data: Prepar
     empty = combine_shares([share(range(IMAGES)), share(range(0))], data.categories)
     assert 0 < whole["PQ"] < 100
     assert without_times(whole) == without_times(halves) == without_times(empty)
+
+
+def test_two_real_workers_write_the_same_files_as_one(data: PreparedData, tmp_path: Path) -> None:
+    horovod = pytest.importorskip("horovod.torch", reason="Horovod is not installed", exc_type=ImportError)
+    if not hasattr(horovod, "init"):
+        pytest.skip("the installed Horovod was built for another version of torch")
+    program = [sys.executable, "-m", "tests.evaluation.two_workers", str(data.folder), str(tmp_path / "two")]
+    horovodrun = Path(sys.executable).with_name("horovodrun")
+    subprocess.run(
+        [horovodrun, "--gloo", "-np", "2", *program],
+        check=True,
+        timeout=120,
+        cwd=Path(__file__).resolve().parents[2],
+    )
+    evaluate(OraclePredictor(data, shift=2), data, CONFIG, tmp_path / "one")
+    one, two = (
+        {p.relative_to(tmp_path / run): p.read_bytes() for p in (tmp_path / run).rglob("*") if p.is_file()}
+        for run in ("one", "two")
+    )
+    first, second = (json.loads(files.pop(Path("metrics.json"))) for files in (one, two))
+    assert without_times(first) == without_times(second)
+    assert one == two
 
 
 def test_only_the_wanted_images_are_predicted(data: PreparedData) -> None:

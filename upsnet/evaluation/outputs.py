@@ -10,7 +10,6 @@ import io
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from upsnet.data.categories import CategoryTable
+from upsnet.evaluation.report import per_class_rows
+from upsnet.storage import write_file
 from upsnet.structures import Size
 from upsnet.visualize import save_png
-
-PER_CLASS_COLUMNS = ("PQ", "SQ", "RQ", "TP", "FP", "FN", "IoU", "box_AP", "mask_AP")
 
 
 @dataclass
@@ -51,13 +50,14 @@ def write_outputs(
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").unlink(missing_ok=True)
     _write_folder(out / "predictions", {_png_name(image): image.png for image in images})
-    _write_file(out / "predictions.json", json.dumps(coco_panoptic(images, table)).encode())
+    write_file(json.dumps(coco_panoptic(images, table)), out / "predictions.json")
     shutil.rmtree(out / "strips", ignore_errors=True)
+    (out / "strips").mkdir()
     for image in images:
         if image.strip is not None:
             save_png(image.strip, out / "strips" / f"{image.image_id}.png")
-    _write_file(out / "per_class.csv", per_class_csv(metrics["per_class"]).encode())
-    _write_file(out / "metrics.json", (json.dumps(metrics, indent=1, allow_nan=False) + "\n").encode())
+    write_file(per_class_csv(metrics), out / "per_class.csv")
+    write_file(json.dumps(metrics, indent=1, allow_nan=False) + "\n", out / "metrics.json")
 
 
 def coco_panoptic(images: Sequence[PredictedImage], table: CategoryTable) -> dict[str, Any]:
@@ -84,28 +84,18 @@ def coco_panoptic(images: Sequence[PredictedImage], table: CategoryTable) -> dic
     }
 
 
-def per_class_csv(per_class: dict[str, dict[str, Any]]) -> str:
+def per_class_csv(metrics: dict[str, Any]) -> str:
     """One line per class; a figure that is not defined is empty."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["category_id", "class", "isthing", *PER_CLASS_COLUMNS])
-    for category_id, figures in per_class.items():
-        row = [figures[column] for column in PER_CLASS_COLUMNS]
-        writer.writerow([category_id, figures["name"], int(figures["isthing"]), *row])
+    rows = per_class_rows(metrics)
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue()
 
 
 def _png_name(image: PredictedImage) -> str:
     return f"{image.image_id:012d}.png"
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    """The file appears whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
 
 
 def _write_folder(folder: Path, files: dict[str, bytes]) -> None:
