@@ -56,6 +56,7 @@ class Tracker:
         self._run = open_run(False) if open_run else None
         self._params: dict[str, str] = {}
         self._tags: dict[str, str] = {}
+        self._texts: dict[str, str] = {}
         self._silent_until = 0.0
         self._warned: set[str] = set()
 
@@ -91,6 +92,7 @@ class Tracker:
 
     def log_text(self, text: str, name: str) -> None:
         """Stores a text as the artifact `name`, such as `config.yaml`."""
+        self._texts[name] = text
         self._send("log_text", lambda client, run_id: client.log_text(run_id, text, name))
 
     def log_table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
@@ -113,7 +115,7 @@ class Tracker:
     def start_over(self) -> None:
         """Puts the log of another configuration aside (`log-previous.jsonl`) and begins a new MLflow run.
 
-        The params and tags that this tracker was given go to the new run as well.
+        The params, tags and texts that this tracker was given go to the new run as well.
         """
         if self._log is not None and self._log.exists():
             os.replace(self._log, self._log.with_name("log-previous.jsonl"))
@@ -123,6 +125,8 @@ class Tracker:
         self._run = self._open_run(True)
         self._send_params(self._params)
         self.set_tags({})
+        for name, text in self._texts.items():
+            self.log_text(text, name)
 
     def close(self, status: str = "FINISHED") -> None:
         """Ends the MLflow run: `FINISHED`, `FAILED` or `KILLED`. A later process may take it up again."""

@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -78,8 +78,9 @@ def load_model(path: Path) -> LoadedModel:
         model_config = config.model.model_copy(update={"weights": "none"})
         model = build_model(model_config, table.num_stuff, table.num_things)
         model.load_state_dict(content["model"])
-    except (ValueError, RuntimeError, UpsnetError) as error:
-        raise CheckpointError(f"{path}: does not fit this version of the program: {error}") from error
+    except (KeyError, ValueError, RuntimeError, UpsnetError) as error:
+        # torch names every tensor that does not fit; the first ones are enough.
+        raise CheckpointError(f"{path}: does not fit this program version: {str(error)[:500]}") from error
     return LoadedModel(model.eval(), config, table, int(content["iteration"]), str(content["data_version"]))
 
 
@@ -92,16 +93,15 @@ def write_checkpoint(content: Content, path: Path) -> None:
     """Writes a checkpoint; the file appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    with part.open("w+b") as file:
-        torch.save({"format": FORMAT, **content}, file)
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        # A zip file ends with the length of its comment, 0 so far, and the comment.
-        file.seek(-2, os.SEEK_END)
-        file.write(COMMENT_BYTES.to_bytes(2, "little") + COMMENT_START + digest.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    try:
+        with part.open("w+b") as file:
+            torch.save({"format": FORMAT, **content}, file)
+            _add_checksum(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> Content:
@@ -141,8 +141,11 @@ def newest_good(folder: Path) -> tuple[tuple[Path, Content] | None, list[Path]]:
 
 
 def keep_newest(folder: Path, count: int) -> None:
-    """Deletes all but the newest checkpoints; the best is a file of its own."""
-    for path in sorted(folder.glob(PATTERN))[:-count]:
+    """Deletes all but the newest checkpoints, and what a killed process left half written.
+
+    The best is a file of its own.
+    """
+    for path in [*sorted(folder.glob(PATTERN))[:-count], *folder.glob("*.part")]:
         path.unlink()
 
 
@@ -175,6 +178,14 @@ def set_aside(folder: Path, paths: Iterable[Path] | None = None) -> list[Path]:
         os.replace(path, stale / path.name)
         moved.append(stale / path.name)
     return moved
+
+
+def _add_checksum(file: BinaryIO) -> None:
+    file.seek(0)
+    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    # A zip file ends with the length of its comment, 0 so far, and the comment.
+    file.seek(-2, os.SEEK_END)
+    file.write(COMMENT_BYTES.to_bytes(2, "little") + COMMENT_START + digest.encode())
 
 
 def _refuse_bad_checksum(data: bytes, path: Path) -> None:

@@ -61,8 +61,8 @@ def train(
         data: prepared data.
         out: folder of the run.
         resume: `auto` goes on from the newest good checkpoint of the same configuration and data, `never`
-            starts anew, `unfinished` starts anew where that training is finished; checkpoints that it does not
-            go on from are moved into `<out>/checkpoints/stale`.
+            starts anew, `unfinished` starts anew where that training is finished; checkpoints that it does
+            not go on from are moved into `<out>/checkpoints/stale`.
         validate: called every `evaluation_interval` iterations and at the end.
         tracker: takes the figures.
 
@@ -152,7 +152,6 @@ def _loop(
             if better or stopping or _is_due(state.iteration, settings.checkpoint_interval, left):
                 _save(state, folder, better)
             if stopping:
-                tracker.close("KILLED")
                 _say("stopped by SIGTERM: iteration %d is saved, '--resume auto' goes on", state.iteration)
                 raise SystemExit(STOPPED)
 
