@@ -69,19 +69,21 @@ def render_scene(config: SyntheticConfig, split: Literal["train", "val"], index:
     Every scene has its own random stream, so any order and any number of processes give the same bytes.
     """
     dice = Dice(config.seed, _SPLIT_NUMBER[split], index)
+    # Textures take more numbers on larger images; with their own stream the street is the same at any size.
+    texture = Dice(config.seed, _SPLIT_NUMBER[split], index, 1)
     # Very large images need no smoothing of their edges, and twice their size would need gigabytes.
     scale = 2 if config.height < 1024 else 1
     canvas = Canvas(config.height * scale, config.width * scale)
     light, camera, street = _plan_light(dice), _plan_camera(dice, canvas), plan_street(dice)
     frame = Frame(camera, *canvas.layers.shape)
     actors = plan_actors(dice, frame, street, config.max_instances)
-    paint_street(canvas, camera, light, street, dice)
+    paint_street(canvas, camera, light, street, texture)
     _paint_shadows(canvas, camera, light, street, actors)
     for actor in sorted(actors, key=lambda actor: -actor.place[2]):
         _paint_actor(canvas, camera, light, actor, dice)
     if dice.chance(0.3):
         _paint_hood(canvas, light, dice)
-    image = _develop(canvas, scale, dice)
+    image = _develop(canvas, scale, texture)
     kinds = {actor.instance: actor.kind for actor in actors if actor.instance >= CROWD}
     categories = {_FIRST_THING + number: _CATEGORY_OF_KIND[kind] for number, kind in kinds.items()}
     return _truth(image, canvas.layers[scale - 1 :: scale, scale - 1 :: scale], categories)
@@ -111,10 +113,10 @@ _DAYTIMES: tuple[_Daytime, ...] = (
 
 def _plan_camera(dice: Dice, canvas: Canvas) -> Camera:
     height, width = canvas.layers.shape
-    center = width * dice.uniform(0.38, 0.62)
-    return Camera(
-        center, height * dice.uniform(0.4, 0.5), height * dice.uniform(1.15, 1.4), dice.uniform(1.5, 2.1)
-    )
+    center, horizon = width * dice.uniform(0.38, 0.62), height * dice.uniform(0.4, 0.5)
+    # Upright pictures get a wider angle, or one bus would fill them.
+    focal = min(height, width * 0.75) * dice.uniform(1.15, 1.4)
+    return Camera(center, horizon, focal, dice.uniform(1.5, 2.1))
 
 
 def _paint_shadows(

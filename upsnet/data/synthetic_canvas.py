@@ -171,19 +171,18 @@ def _convex(corners: Sequence[Pixel], shape: tuple[int, ...]) -> tuple[_Area, np
     points = [(_fixed(x), _fixed(y)) for x, y in corners]
     all_x, all_y = [x for x, _ in points], [y for _, y in points]
     area = _clipped(min(all_x), max(all_x), min(all_y), max(all_y), shape)
-    rows = np.arange(area[0].start, area[0].stop) * _FRACTION + _FRACTION // 2
-    left, right = np.full(len(rows), 1 << 40), np.full(len(rows), -(1 << 40))
+    top, bottom = area[0].start, area[0].stop
+    left, right = [1 << 40] * (bottom - top), [-(1 << 40)] * (bottom - top)
+    half = _FRACTION // 2
     for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True):
-        if y0 == y1:
-            continue
-        # Rows whose centre lies between the edge's ends.
-        first, last = ((min(y0, y1) + 7) // _FRACTION, (max(y0, y1) + 7) // _FRACTION)
-        span = slice(max(first - area[0].start, 0), max(last - area[0].start, 0))
-        crossing = x0 + (rows[span] - y0) * (x1 - x0) // (y1 - y0)
-        np.minimum(left[span], crossing, out=left[span])
-        np.maximum(right[span], crossing, out=right[span])
-    columns = np.arange(area[1].start, area[1].stop) * _FRACTION + _FRACTION // 2
-    return area, (left[:, None] <= columns) & (columns < right[:, None])
+        # Rows whose centre lies between the edge's ends; polygons are small, so plain integers are fastest.
+        first, last = (min(y0, y1) + half - 1) // _FRACTION, (max(y0, y1) + half - 1) // _FRACTION
+        for row in range(max(first, top), min(last, bottom)):
+            x = x0 + (row * _FRACTION + half - y0) * (x1 - x0) // (y1 - y0)
+            left[row - top] = min(left[row - top], x)
+            right[row - top] = max(right[row - top], x)
+    columns = np.arange(area[1].start, area[1].stop) * _FRACTION + half
+    return area, (np.array(left)[:, None] <= columns) & (columns < np.array(right)[:, None])
 
 
 def _ellipse(center: Pixel, radii: Pixel, shape: tuple[int, ...]) -> tuple[_Area, np.ndarray]:

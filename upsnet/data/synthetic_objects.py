@@ -1,7 +1,7 @@
 """What stands and moves on the street: vehicles, people, bicycles, signs, trees and poles.
 
-Solids are boxes with slanted sides in their own frame (metres: along the length, across the width, up), turned
-to a heading. Flat figures stand upright across the view.
+Solids are boxes with slanted sides in their own frame (metres: along the length, across the width, up), and
+turned to a heading. Flat figures stand upright across the view.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ Heading = tuple[float, float]
 RUBBER: Color = (26, 26, 28)
 GLASS: Color = (52, 66, 84)
 CHROME: Color = (176, 178, 184)
+HEADLIGHT: Color = (255, 250, 226)
+TAIL_LIGHT: Color = (226, 30, 34)
 SKINS: tuple[Color, ...] = ((236, 196, 166), (206, 154, 118), (150, 100, 70), (98, 66, 48))
 HAIR: tuple[Color, ...] = ((38, 30, 26), (92, 62, 38), (176, 146, 92), (140, 136, 132))
 CAR_PAINTS: tuple[Color, ...] = (
@@ -43,6 +45,9 @@ SHIRTS: tuple[Color, ...] = (
     (60, 60, 66),
 )
 TROUSERS: tuple[Color, ...] = ((34, 44, 84), (48, 46, 50), (70, 84, 130), (116, 92, 66))
+SIGN_RED: Color = (206, 24, 34)
+SIGN_WHITE: Color = (246, 246, 242)
+SIGN_BLUE: Color = (24, 82, 190)
 LEAVES: tuple[Color, ...] = ((58, 116, 48), (74, 132, 52), (48, 100, 56), (92, 140, 60))
 
 
@@ -180,7 +185,7 @@ def _disc(brush: Brush, middle: Point, face: Face, radius: float, color: Color) 
 def _bumper(brush: Brush, face: Face, name: str) -> None:
     """Lamps, number plate and bumper of a car."""
     brush.face(patch(face, 0.02, 0.98, 0.0, 0.26), (44, 46, 50))
-    lamp: Color = (226, 30, 34) if name == "back" else (255, 250, 226)
+    lamp = TAIL_LIGHT if name == "back" else HEADLIGHT
     brush.glow(patch(face, 0.03, 0.22, 0.52, 0.8), lamp)
     brush.glow(patch(face, 0.78, 0.97, 0.52, 0.8), lamp)
     brush.face(patch(face, 0.36, 0.64, 0.28, 0.48), (236, 236, 230))
@@ -199,20 +204,27 @@ def paint_bus(brush: Brush, dice: Dice, place: Point, heading: Heading) -> None:
     for name, face in _seen(brush, body, place, heading):
         brush.face(face, paint, _facing(name, heading))
         if name in ("back", "front"):
-            brush.face(patch(face, 0.06, 0.94, 0.42 if name == "front" else 0.55, 0.84), GLASS)
-            brush.glow(
-                patch(face, 0.2, 0.8, 0.87, 0.96), (250, 240, 180) if name == "front" else (30, 30, 30)
-            )
-            lamp: Color = (226, 30, 34) if name == "back" else (255, 250, 226)
-            brush.glow(patch(face, 0.04, 0.18, 0.08, 0.18), lamp)
-            brush.glow(patch(face, 0.82, 0.96, 0.08, 0.18), lamp)
+            _bus_end(brush, face, name)
         elif name in ("left", "right"):
-            for pane in range(6):
-                brush.face(patch(face, 0.03 + pane * 0.16, 0.17 + pane * 0.16, 0.48, 0.84), GLASS)
-            brush.face(patch(face, 0.0, 1.0, 0.14, 0.22), (214, 60, 40))
-            for middle in (0.2, 0.78):
-                _disc(brush, _spot(face, middle, 0.05), face, 0.48, RUBBER)
-                _disc(brush, _spot(face, middle, 0.05), face, 0.24, CHROME)
+            _bus_side(brush, face)
+
+
+def _bus_end(brush: Brush, face: Face, name: str) -> None:
+    """Window, line display and lamps at the back or the front of a bus."""
+    front = name == "front"
+    brush.face(patch(face, 0.06, 0.94, 0.42 if front else 0.55, 0.84), GLASS)
+    brush.glow(patch(face, 0.2, 0.8, 0.87, 0.96), (250, 240, 180) if front else (30, 30, 30))
+    for left in (0.04, 0.82):
+        brush.glow(patch(face, left, left + 0.14, 0.08, 0.18), HEADLIGHT if front else TAIL_LIGHT)
+
+
+def _bus_side(brush: Brush, face: Face) -> None:
+    for pane in range(6):
+        brush.face(patch(face, 0.03 + pane * 0.16, 0.17 + pane * 0.16, 0.48, 0.84), GLASS)
+    brush.face(patch(face, 0.0, 1.0, 0.14, 0.22), (214, 60, 40))
+    for middle in (0.2, 0.78):
+        _disc(brush, _spot(face, middle, 0.05), face, 0.48, RUBBER)
+        _disc(brush, _spot(face, middle, 0.05), face, 0.24, CHROME)
 
 
 def _seen(brush: Brush, solid: Solid, place: Point, heading: Heading) -> list[tuple[str, Face]]:
@@ -315,44 +327,48 @@ def paint_bicycle(brush: Brush, dice: Dice, place: Point) -> None:
 
 def paint_sign(brush: Brush, pole: Brush, dice: Dice, place: Point) -> None:
     """A traffic sign; its pole is another layer (void: nobody labels it)."""
-    middle = dice.uniform(2.2, 2.7)
+    middle, radius = dice.uniform(2.2, 2.7), dice.uniform(0.42, 0.56)
     pole.face(_slab(place, 0.0, 0.0, 0.0, middle, 0.09), (120, 122, 126))
-    kind = dice.integer(0, 4)
-    r = dice.uniform(0.42, 0.56)
-    if kind == 0:  # speed limit
-        _round(brush, place, 0, middle, r, r, (206, 24, 34))
-        _round(brush, place, 0, middle, r * 0.72, r * 0.72, (246, 246, 242))
-        brush.face(
-            _slab(place, -r * 0.28, middle - r * 0.35, -r * 0.28, middle + r * 0.35, r * 0.26), (30, 30, 34)
-        )
-        brush.face(
-            _slab(place, r * 0.28, middle - r * 0.35, r * 0.28, middle + r * 0.35, r * 0.26), (30, 30, 34)
-        )
-    elif kind == 1:  # no entry
-        _round(brush, place, 0, middle, r, r, (206, 24, 34))
-        brush.face(_bar(place, -r * 0.7, middle, r * 0.7, middle, r * 0.36), (246, 246, 242))
-    elif kind == 2:  # give way
-        x, _, z = place
-        for scale, color in ((1.15, (206, 24, 34)), (0.66, (246, 246, 242))):
-            top, low = middle + r * 0.6 * scale, middle - r * scale
-            brush.face([(x - r * scale, top, z), (x, low, z), (x + r * scale, top, z)], color)
-    elif kind == 3:  # direction to follow
-        _round(brush, place, 0, middle, r, r, (246, 246, 242))
-        _round(brush, place, 0, middle, r * 0.9, r * 0.9, (24, 82, 190))
-        brush.face(_slab(place, 0, middle - r * 0.6, 0, middle + r * 0.2, r * 0.26), (246, 246, 242))
-        x, _, z = place
-        tip = middle + r * 0.68
-        brush.face(
-            [(x - r * 0.4, middle + r * 0.1, z), (x + r * 0.4, middle + r * 0.1, z), (x, tip, z)],
-            (246, 246, 242),
-        )
-    else:  # guide board
-        brush.face(_bar(place, -r * 1.7, middle, r * 1.7, middle, r * 1.9), (246, 246, 242))
-        brush.face(_bar(place, -r * 1.6, middle, r * 1.6, middle, r * 1.7), (24, 82, 190))
-        for up in (0.4, -0.1):
-            brush.face(
-                _bar(place, -r * 1.2, middle + up * r, r * 0.9, middle + up * r, r * 0.26), (246, 246, 242)
-            )
+    paint = dice.pick((_speed_limit, _no_entry, _give_way, _follow, _guide_board))
+    paint(brush, (place[0], place[1] + middle, place[2]), radius)
+
+
+def _speed_limit(brush: Brush, middle: Point, r: float) -> None:
+    _round(brush, middle, 0, 0, r, r, SIGN_RED)
+    _round(brush, middle, 0, 0, r * 0.72, r * 0.72, SIGN_WHITE)
+    for x in (-0.28, 0.28):
+        brush.face(_slab(middle, x * r, -r * 0.35, x * r, r * 0.35, r * 0.26), (30, 30, 34))
+
+
+def _no_entry(brush: Brush, middle: Point, r: float) -> None:
+    _round(brush, middle, 0, 0, r, r, SIGN_RED)
+    brush.face(_bar(middle, -r * 0.7, 0, r * 0.7, 0, r * 0.36), SIGN_WHITE)
+
+
+def _give_way(brush: Brush, middle: Point, r: float) -> None:
+    for scale, color in ((1.15 * r, SIGN_RED), (0.66 * r, SIGN_WHITE)):
+        brush.face(_triangle(middle, scale, 0.6 * scale, -scale), color)
+
+
+def _follow(brush: Brush, middle: Point, r: float) -> None:
+    """A white arrow on blue: the direction to take."""
+    _round(brush, middle, 0, 0, r, r, SIGN_WHITE)
+    _round(brush, middle, 0, 0, r * 0.9, r * 0.9, SIGN_BLUE)
+    brush.face(_slab(middle, 0, -r * 0.6, 0, r * 0.2, r * 0.26), SIGN_WHITE)
+    brush.face(_triangle(middle, r * 0.4, r * 0.1, r * 0.68), SIGN_WHITE)
+
+
+def _guide_board(brush: Brush, middle: Point, r: float) -> None:
+    brush.face(_bar(middle, -r * 1.7, 0, r * 1.7, 0, r * 1.9), SIGN_WHITE)
+    brush.face(_bar(middle, -r * 1.6, 0, r * 1.6, 0, r * 1.7), SIGN_BLUE)
+    for up in (0.4, -0.1):
+        brush.face(_bar(middle, -r * 1.2, up * r, r * 0.9, up * r, r * 0.26), SIGN_WHITE)
+
+
+def _triangle(place: Point, half: float, base: float, tip: float) -> list[Point]:
+    """A level base of half width `half` and a tip, both heights above `place`."""
+    x, y, z = place
+    return [(x - half, y + base, z), (x + half, y + base, z), (x, y + tip, z)]
 
 
 def paint_tree(brush: Brush, dice: Dice, place: Point) -> None:

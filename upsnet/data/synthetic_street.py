@@ -329,30 +329,33 @@ def _paint_house(
     geometry: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     dice: Dice,
 ) -> None:
-    """One facade: plaster, rows of windows, a shop at the ground, a ledge at the roof."""
+    """One facade; `geometry` is depth, rows per metre, metres along the facade and facing, each (C,)."""
     depth, scale, along, faces = geometry
     lowest = min(int(camera.horizon + camera.eye * float(scale.max())) + 1, canvas.layers.shape[0])
     heights = _heights(camera, lowest, scale)
     inside = (heights >= 0) & (heights < np.float32(house.height))
+    parts = _facade_parts(house, heights, along, light.dark, dice)
+    picture = _facade_palette(light, house, depth, faces)[parts, np.arange(len(depth))]
+    canvas.image[:lowest, columns][inside] = picture[inside]
+    canvas.layers[:lowest, columns][inside] = BUILDING
+
+
+def _facade_parts(house: Block, heights: np.ndarray, along: np.ndarray, dark: bool, dice: Dice) -> np.ndarray:
+    """(rows, C) 0 plaster, 1 glass, 2 lit window, 3 shop front, 4 ledge."""
     storey = np.floor(heights / np.float32(house.storey))
     up = heights / np.float32(house.storey) - storey
     bay = np.floor(along / np.float32(house.bay))
-    sideways = along / np.float32(house.bay) - bay
-    window = (np.abs(sideways - 0.5) < 0.27) & (np.abs(up - 0.55) < 0.28)
-    window &= heights < np.float32(house.height - 0.9)
-    parts = np.zeros(heights.shape, np.int8)
-    parts[window] = 1
-    if light.dark:
+    sideways = np.abs(along / np.float32(house.bay) - bay - np.float32(0.5))
+    window = (sideways < 0.27) & (np.abs(up - 0.55) < 0.28) & (heights < np.float32(house.height - 0.9))
+    parts = window.astype(np.int8)
+    if dark:
         lamps = dice.noise(256)[(storey.astype(np.int32) * 37 + bay.astype(np.int32) * 11) & 255] > 40
         parts[window & lamps] = 2
     ground = heights < np.float32(house.storey)
     parts[ground] = 3
-    parts[ground & (np.abs(sideways - 0.5) < 0.4) & (np.abs(up - 0.4) < 0.38)] = 2 if light.dark else 1
+    parts[ground & (sideways < 0.4) & (np.abs(up - 0.4) < 0.38)] = 2 if dark else 1
     parts[heights > np.float32(house.height - 0.5)] = 4
-    palette = _facade_palette(light, house, depth, faces)
-    picture = palette[parts, np.arange(len(depth))]
-    canvas.image[:lowest, columns][inside] = picture[inside]
-    canvas.layers[:lowest, columns][inside] = BUILDING
+    return parts
 
 
 def _facade_palette(light: Light, house: Block, depth: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -123,7 +123,7 @@ def _parked(dice: Dice, street: Street, number: int) -> Actor | None:
 
 
 def _walking(dice: Dice, street: Street, number: int) -> Actor:
-    z = _near(dice, 4.2, 17.0)
+    z = _near(dice, 4.2, 14.0)
     if street.crossing and dice.chance(0.35):
         x = dice.uniform(-street.sides[0].road, street.sides[1].road)
         return Actor("person", (x, 0.0, street.crossing + dice.uniform(-1, 1)), AHEAD, number)
@@ -154,8 +154,8 @@ def _bus(dice: Dice, street: Street, number: int) -> Actor:
 
 
 _MAKERS: tuple[Callable[[Dice, Street, int], Actor | None], ...] = (
-    *(_car, _car, _parked, _parked, _bus, _bus),
-    *(_walking, _walking, _walking, _walking, _cycling, _cycling, _cycling, _sign, _sign, _sign),
+    *(_car, _car, _car, _parked, _parked, _parked, _bus, _bus),
+    *(_walking, _walking, _walking, _walking, _walking, _cycling, _cycling, _cycling, _sign, _sign, _sign),
 )
 
 
