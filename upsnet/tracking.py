@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,7 +70,7 @@ class Tracker:
         """Logs settings; nested mappings become dotted names."""
         if self._log is None:
             return
-        flat = {_legal_name(key): str(value)[:6000] for key, value in _flatten(params, "")}
+        flat = {legal_name(key): str(value)[:6000] for key, value in _flatten(params, "")}
         self._params.update(flat)
         self._send_params(flat)
 
@@ -77,7 +78,7 @@ class Tracker:
         """Logs figures at an iteration. A figure that is not finite is null in the JSON line."""
         if self._log is None:
             return
-        values = {_legal_name(name): float(value) for name, value in metrics.items()}
+        values = {legal_name(name): float(value) for name, value in metrics.items()}
         line: dict[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "step": step}
         line.update({name: value if math.isfinite(value) else None for name, value in values.items()})
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +88,7 @@ class Tracker:
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Sets tags, which may change later, unlike params."""
-        self._tags.update({_legal_name(name): str(value)[:5000] for name, value in tags.items()})
+        self._tags.update({legal_name(name): str(value)[:5000] for name, value in tags.items()})
         self._send("set_tags", lambda client, run_id: _set_tags(client, run_id, self._tags))
 
     def log_text(self, text: str, name: str) -> None:
@@ -211,6 +212,7 @@ def _open_mlflow(config: TrackingConfig, run_file: Path, run_name: str, new: boo
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"mlflow\.")
     client = mlflow.MlflowClient(tracking_uri=uri)
     run_id = os.environ.get("MLFLOW_RUN_ID") or ("" if new else _read_run_id(run_file, uri))
     if not run_id or not _take_up(client, run_id):
@@ -298,13 +300,13 @@ def _flatten(values: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
     return pairs
 
 
-def _legal_name(name: str) -> str:
+def legal_name(name: str) -> str:
     """The name as MLflow allows it: letters, digits, `_ - . : /` and spaces, at most 250, a clean path."""
     parts = [re.sub(r"[^\w\-. :]", "_", part).strip() for part in name.split("/")]
     return "/".join(part for part in parts if part.strip("."))[:250].rstrip("/") or "_"
 
 
 def _first_line(error: Exception) -> str:
-    """The exception in one line of bearable length."""
-    lines = str(error).strip().splitlines()
+    """The exception in one line of bearable length, without the password of an address."""
+    lines = re.sub(r"//[^/@\s]+@", "//***@", str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"

@@ -15,6 +15,7 @@ from upsnet.tracking import Tracker
 from upsnet.training.trainer import train
 
 SMALL = [
+    "model.backbone=mobilenet_v2",
     "loader.short_side=[64,64]",
     "loader.long_side=96",
     "loader.images_per_worker=1",

@@ -132,8 +132,8 @@ def _loop(
 
             rate = schedule.rate(state.images_seen)
             losses, total = compute_losses(state, batch)
-            means, stopping = _exchange(losses, total, waited, stop.requested)
-            _refuse_bad_losses(means, losses, batch, state.iteration + 1)
+            means, stopping = exchange(losses, total, waited, stop.requested)
+            refuse_bad_losses(means, losses, batch, state.iteration + 1)
             update(state, total, rate)
 
             state.iteration += 1
@@ -192,7 +192,7 @@ def update(state: TrainState, total: Tensor, rate: float) -> None:
     distributed.step(state.optimizer)
 
 
-def _exchange(
+def exchange(
     losses: Mapping[str, Tensor], total: Tensor, waited: float, stop: bool
 ) -> tuple[dict[str, float], bool]:
     """The mean over the ranks of the losses, `total` and `data_seconds`; and whether any rank is to stop."""
@@ -202,7 +202,7 @@ def _exchange(
     return dict(zip([*LOSS_NAMES, "total", "data_seconds"], means, strict=True)), stopping > 0
 
 
-def _refuse_bad_losses(
+def refuse_bad_losses(
     means: Mapping[str, float], losses: Mapping[str, Tensor], batch: Batch, iteration: int
 ) -> None:
     """Stops all ranks together when a loss is not finite on any of them, before it reaches the weights.
