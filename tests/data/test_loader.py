@@ -1,5 +1,6 @@
 """The loader, on a folder of real shards."""
 
+import contextlib
 import itertools
 import os
 import signal
@@ -285,8 +286,12 @@ def training(data: PreparedData, tmp_path: Path) -> Iterator[subprocess.Popen[st
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
+    below = psutil.Process(process.pid).children(recursive=True)
     yield process
     process.kill()
+    for left_over in below:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left_over.kill()
     process.communicate()
 
 
