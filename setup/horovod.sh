@@ -3,6 +3,7 @@
 #
 #   setup/horovod.sh check     says what is missing for the build; a cached wheel needs nothing
 #   setup/horovod.sh install   builds the wheel if need be, and installs it
+#   setup/horovod.sh cache     prints the folder of the wheel
 #
 # The last Horovod release knows neither C++20 (which torch 2.14 asks for) nor a CUDA torch on a machine without
 # CUDA; horovod-0.28.1.patch beside this file mends both. A wheel belongs to one torch, one Python and one way of
@@ -37,7 +38,8 @@ has_python_headers() {
 build() {
   echo "setup: building Horovod $VERSION (3 to 6 minutes on 2 cores, once; log: $LOG)"
   mkdir -p "$CACHE"
-  WORK=$(mktemp -d "$CACHE/build-XXXXXX")
+  # Not in the cache: Horovod's CMake files take their own path for a regular expression, where a + breaks the build.
+  WORK=$(mktemp -d)
   trap 'rm -rf "$WORK"' EXIT
   "$PY" -m pip download -q --no-deps --no-binary :all: --no-build-isolation -d "$WORK" horovod==$VERSION >"$LOG" 2>&1 ||
     stop "the source release of Horovod $VERSION could not be downloaded"
@@ -49,7 +51,10 @@ build() {
     HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 MAKEFLAGS="-j$(nproc)" \
     "$PY" -m pip wheel --no-build-isolation --no-deps --no-cache-dir -w "$WORK/wheel" "$WORK/horovod-$VERSION" >>"$LOG" 2>&1 ||
     stop "Horovod $VERSION did not build"
-  mv "$WORK"/wheel/horovod-*.whl "$CACHE"/
+  "$PY" -m zipfile -l "$WORK"/wheel/horovod-*.whl | grep -q '^horovod/torch/mpi_lib' ||
+    stop "the wheel of Horovod $VERSION came without its library"
+  cp "$WORK"/wheel/horovod-*.whl "$CACHE/wheel.part"
+  mv "$CACHE/wheel.part" "$CACHE/$(basename "$WORK"/wheel/horovod-*.whl)"
 }
 
 stop() {
@@ -65,5 +70,6 @@ install() {
 
 case ${1:-} in
   check | install) "$1" ;;
-  *) echo "usage: setup/horovod.sh check|install" >&2; exit 2 ;;
+  cache) echo "$CACHE" ;;
+  *) echo "usage: setup/horovod.sh check|install|cache" >&2; exit 2 ;;
 esac
