@@ -1,11 +1,14 @@
 import io
 import json
+import multiprocessing
 import os
+import resource
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -20,23 +23,9 @@ from upsnet.data.shards import PreparedData
 from upsnet.data.synthetic import render_scene
 from upsnet.errors import DataError
 
-SMALL = SyntheticConfig(train_images=9, val_images=3, height=64, width=96, max_instances=4)
+Start = Callable[..., BaseProcess]
 
-RUN = """
-import resource, signal, sys
-from pathlib import Path
-from upsnet.config import DataConfig, SyntheticConfig
-from upsnet.data.prepare import prepare
-from upsnet.errors import DataError
-out, images, most_bytes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-if most_bytes:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
-scenes = SyntheticConfig(train_images=images, val_images=2, height=64, width=96, max_instances=2)
-try:
-    prepare(DataConfig(synthetic=scenes), out, processes=2)
-except DataError as error:
-    sys.exit(str(error))
-"""
+SMALL = SyntheticConfig(train_images=9, val_images=3, height=64, width=96, max_instances=4)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -105,9 +94,32 @@ def test_a_failure_leaves_the_former_data_alone(tmp_path: Path) -> None:
     assert _names(tmp_path) == ["coco", "out"]
 
 
-def _start(out: Path, images: int, most_bytes: int = 0) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", RUN, str(out), str(images), str(most_bytes)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+def _run(out: Path, images: int, most_bytes: int) -> None:
+    """A prepare of its own process group, which tells on the error stream of the test what went wrong."""
+    os.setsid()
+    if most_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    scenes = SMALL.model_copy(update={"train_images": images})
+    # Stays open: multiprocessing writes the traceback of this process to it.
+    sys.stderr = open(out.parent / "messages.txt", "w", buffering=1, encoding="utf-8")  # noqa: SIM115
+    prepare(DataConfig(synthetic=scenes), out, processes=2)
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts `_run` in another process; whatever a failed test leaves of it is ended."""
+    processes: list[BaseProcess] = []
+
+    def begin(out: Path, images: int, most_bytes: int = 0) -> BaseProcess:
+        process = multiprocessing.get_context("fork").Process(target=_run, args=(out, images, most_bytes))
+        process.start()
+        processes.append(process)
+        return process
+
+    yield begin
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid or 0, signal.SIGKILL)
 
 
 def _wait_for(condition: Callable[[], bool], seconds: float = 30) -> bool:
@@ -127,37 +139,42 @@ def _group_is_gone(group: int) -> bool:
     return False
 
 
-def test_a_killed_run_leaves_nothing_that_looks_finished_and_no_workers(tmp_path: Path) -> None:
+def test_a_killed_run_leaves_nothing_that_looks_finished_and_no_workers(tmp_path: Path, start: Start) -> None:
     out = tmp_path / "out"
     shard = tmp_path / "out.part" / "train-00000.tar"
-    process = _start(out, 100_000)
+    process = start(out, 100_000)
     assert _wait_for(lambda: shard.exists() and shard.stat().st_size > 0)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.join()
     assert not out.exists()
     for folder in (out, tmp_path / "out.part"):
         with pytest.raises(DataError):
             PreparedData(folder)
-    assert _wait_for(lambda: _group_is_gone(process.pid), 10), "workers outlive the killed process"
+    assert _wait_for(lambda: _group_is_gone(process.pid or 0)), "workers outlive the killed process"
     assert len(prepare(DataConfig(synthetic=SMALL), out).split("train")) == 9
-    assert _names(tmp_path) == ["out"]
+    assert _names(tmp_path) == ["messages.txt", "out"]
 
 
-def test_an_interrupt_from_the_keyboard_cleans_up(tmp_path: Path) -> None:
-    process = _start(tmp_path / "out", 100_000)
+def test_an_interrupt_from_the_keyboard_cleans_up(tmp_path: Path, start: Start) -> None:
+    process = start(tmp_path / "out", 100_000)
     assert _wait_for((tmp_path / "out.part/train-00000.tar").exists)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.communicate(timeout=20)[1].count("Traceback") == 1
-    assert _names(tmp_path) == []
+    os.killpg(process.pid or 0, signal.SIGINT)
+    process.join(20)
+    assert process.exitcode == 1
+    messages = (tmp_path / "messages.txt").read_text()
+    assert messages.rstrip().endswith("KeyboardInterrupt")
+    assert messages.count("Process ") == 1, "workers have nothing to say"
+    assert _names(tmp_path) == ["messages.txt"]
 
 
-def test_a_file_that_cannot_grow_is_one_message(tmp_path: Path) -> None:
-    process = _start(tmp_path / "out", 200, most_bytes=100_000)
-    message = process.communicate(timeout=60)[1]
-    assert process.returncode == 1
-    assert "the disk is full (File too large)" in message
-    assert "Traceback" not in message
-    assert _names(tmp_path) == []
+def test_a_file_that_cannot_grow_is_one_message(tmp_path: Path, start: Start) -> None:
+    process = start(tmp_path / "out", 200, 100_000)
+    process.join(60)
+    assert process.exitcode == 1
+    last = (tmp_path / "messages.txt").read_text().strip().splitlines()[-1]
+    assert last.startswith("upsnet.errors.DataError")
+    assert "the disk is full (File too large)" in last
+    assert _names(tmp_path) == ["messages.txt"]
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

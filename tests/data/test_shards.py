@@ -148,7 +148,7 @@ def _edit(path: Path, **values: Any) -> None:
 
 
 def test_a_missing_folder_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no prepared data.*upsnet prepare"):
+    with pytest.raises(DataError, match=r"holds no prepared data .*upsnet prepare"):
         PreparedData(tmp_path / "nowhere")
 
 

@@ -27,9 +27,13 @@ def test_a_folder_appears_at_the_end_and_nothing_else_stays(tmp_path: Path) -> N
 def test_a_failure_keeps_the_former_folder_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/old.ours").touch()
-    with pytest.raises(KeyError), staged_folder(tmp_path / "out", _ours) as folder:
+
+    def fail_half_way(folder: Path) -> None:
         (folder / "new.ours").touch()
         raise KeyError
+
+    with pytest.raises(KeyError), staged_folder(tmp_path / "out", _ours) as folder:
+        fail_half_way(folder)
     assert _names(tmp_path) == ["out"]
     assert _names(tmp_path / "out") == ["old.ours"]
 
