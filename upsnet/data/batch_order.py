@@ -28,7 +28,7 @@ def global_batches(sizes: Sequence[Size], batch_size: int, seed: int, start: int
     """Yields the batches from number `start` on, without end.
 
     Batch k depends on (seed, batch_size, k) and the sizes alone. Going to `start` replays the order, which
-    takes about 0.1 s per million images.
+    takes about a second per million images.
 
     Args:
         sizes: height and width of every image of the split, at least one.
