@@ -20,7 +20,14 @@ from upsnet.data.panoptic_png import decode_panoptic_png
 from upsnet.data.prepare import prepare
 from upsnet.data.shards import PreparedData
 from upsnet.errors import DataError
-from upsnet.evaluation.evaluator import combine_shares, evaluate, evaluate_share, strip_positions
+from upsnet.evaluation.evaluator import (
+    RankShare,
+    combine_shares,
+    evaluate,
+    evaluate_share,
+    in_order,
+    strip_positions,
+)
 from upsnet.evaluation.score import score
 
 IMAGES = 6
@@ -129,15 +136,17 @@ def without_times(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_metrics_do_not_depend_on_how_the_images_are_shared_out(data: PreparedData) -> None:
-    def share(positions: range) -> Any:
+    def share(positions: range) -> RankShare:
         predictor = OraclePredictor(data, shift=3)
         return evaluate_share(predictor, data, CONFIG, positions, keep=False, strips=set())
 
     whole = combine_shares([share(range(IMAGES))], data.categories)
-    halves = combine_shares([share(range(0, IMAGES, 2)), share(range(1, IMAGES, 2))], data.categories)
+    even_and_odd = [share(range(0, IMAGES, 2)), share(range(1, IMAGES, 2))]
+    halves = combine_shares(even_and_odd, data.categories)
     empty = combine_shares([share(range(IMAGES)), share(range(0))], data.categories)
     assert 0 < whole["PQ"] < 100
     assert without_times(whole) == without_times(halves) == without_times(empty)
+    assert [image.position for image in in_order(even_and_odd)] == list(range(IMAGES))
 
 
 def test_two_real_workers_write_the_same_files_as_one(data: PreparedData, tmp_path: Path) -> None:
