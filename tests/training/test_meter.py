@@ -7,7 +7,7 @@ from upsnet.training.meter import LOSS_NAMES, Meter, log_line
 def figures(**weights):
     meter = Meter()
     for factor, seconds in ((1.0, 1.0), (3.0, 3.0)):
-        losses = {name: factor for name in LOSS_NAMES}
+        losses = dict.fromkeys(LOSS_NAMES, factor)
         meter.add({**losses, "total": 10 * factor, "data_seconds": 0.1 * factor}, images=4, seconds=seconds)
     return meter.summary(LossWeights(**weights), rate=0.02, iterations_left=1801)
 
