@@ -143,6 +143,15 @@ def test_sigterm_finishes_the_iteration_saves_it_and_exits_with_143(data, straig
     assert_same(resumed, read_checkpoint(checkpoint_path(straight / "checkpoints", 20)))
 
 
+def test_adamw_goes_on_to_the_last_bit_too(data, tmp_path):
+    last = checkpoint_path(tmp_path / "checkpoints", 8)
+    run(data, tmp_path, "training.optimizer=adamw")
+    straight = read_checkpoint(last)
+    last.unlink()
+    run(data, tmp_path, "training.optimizer=adamw")
+    assert_same(read_checkpoint(last), straight)
+
+
 def test_every_interval_is_logged_with_all_losses_and_the_weights_learn(data, straight):
     lines = lines_of(straight)
     assert [line["step"] for line in lines] == list(range(2, 21, 2))
