@@ -222,8 +222,10 @@ class TrainingConfig(Section):
     """The rate grows linearly over these first iterations."""
     warmup_factor: Fraction = 0.1
     """Rate at iteration 0 as a fraction of `base_rate`."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """The paper's SGD with momentum, or AdamW, which learns faster where no starting weights are to be had."""
     momentum: Fraction = 0.9
-    """SGD momentum."""
+    """SGD momentum; AdamW keeps torch's."""
     weight_decay: NonNegativeFloat = 1e-4
     """Weight decay of the weights; biases and norm layers have none."""
     bias_rate_factor: PositiveFloat = 2.0

@@ -20,7 +20,7 @@ VOID = 0
 """Segment id of pixels without a segment."""
 
 IGNORE = 255
-"""Class id of pixels without a semantic truth; so a data set has at most 255 classes."""
+"""Class id of pixels without a semantic truth; so a data set has at most 254 classes."""
 
 PANOPTIC_IGNORE = -1
 """The same for panoptic targets, whose channel numbers S + i pass 255 on crowded images."""

@@ -1,4 +1,4 @@
-"""SGD with the paper's parameter groups, and the schedule of its rate.
+"""The optimizer with the paper's parameter groups, and the schedule of its rate.
 
 The configuration's numbers are for `reference_batch` images per step. The schedule counts in images seen, so
 the linear rule holds for any number of workers, also when that number changes between stop and resume.
@@ -51,9 +51,12 @@ class Schedule:
         return rate
 
 
-def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.SGD:
-    """SGD over the parameters that train; `set_rate` must be called before every step."""
-    return torch.optim.SGD(parameter_groups(model, config), lr=config.base_rate, momentum=config.momentum)
+def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """The optimizer of the parameters that train; `set_rate` must be called before every step."""
+    groups = parameter_groups(model, config)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.base_rate)
+    return torch.optim.SGD(groups, lr=config.base_rate, momentum=config.momentum)
 
 
 def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
