@@ -145,11 +145,13 @@ def test_an_override_that_is_none_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("- a\n- b", "expected sections with keys, found list"), ("a: [", "is not YAML"), ("\x00", "is not YAML")],
+    [
+        ("- a\n- b", "expected sections with keys, found list"),
+        ("a: [", "is not YAML"),
+        ("\x00", "is not YAML"),
+    ],
 )
-def test_a_file_that_is_no_configuration_is_refused_by_name(
-    tmp_path: Path, text: str, expected: str
-) -> None:
+def test_a_file_that_is_no_configuration_is_refused_by_name(tmp_path: Path, text: str, expected: str) -> None:
     path = preset_file(tmp_path, text)
     for read in (load_config, lambda name: read_config(Path(name))):
         with pytest.raises(ConfigError, match=expected) as error:

@@ -21,8 +21,8 @@ TOOLS = (
     "bash cat chmod cp cut dirname flock ls mkdir mktemp mv nproc rm sed sha256sum sh tail tar touch uname"
 )
 
-# Answers the questions about Python, makes an environment whose Python is a copy of itself, writes the calls of
-# pip to $CALLS, and fails as pip does where $BROKEN exists.
+# Answers the questions about Python, makes an environment whose Python is a copy of itself, writes the calls
+# of pip to $CALLS, and fails as pip does where $BROKEN exists.
 STAND_IN = """#!/bin/sh
 case "$*" in
   "-m venv --clear .venv") rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo venv >>"$CALLS" ;;

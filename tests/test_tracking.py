@@ -67,7 +67,7 @@ def test_a_run_holds_params_metrics_tags_and_files(out, work):
     tracker.close()
 
     assert run.info.run_name == "a run"
-    assert run.data.params["training.base_rate"] == "0.02"
+    assert run.data.params["training.base_rate"] == str(load_config("mini").training.base_rate)
     assert run.data.metrics == {"loss/total": 1.5, "rate": 0.1}
     assert run.data.tags["data_version"] == "abc"
     client = mlflow.MlflowClient(URI)

@@ -381,7 +381,8 @@ def _read_metrics(path: Path) -> dict[str, Any]:
         raise UpsnetError(
             f"{path}: cannot be read as metrics.json ({error}); make it with 'upsnet evaluate'"
         ) from error
-    if not isinstance(values, dict) or "PQ" not in values:
+    figures = {f"{name}{group}" for name in ("PQ", "SQ", "RQ", "N") for group in ("", "_th", "_st")}
+    if not isinstance(values, dict) or not values.keys() >= figures | {"per_class"}:
         raise UpsnetError(f"{path}: holds no metrics; expected the metrics.json of 'upsnet evaluate'")
     return values
 

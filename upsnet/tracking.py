@@ -97,9 +97,14 @@ class Tracker:
         self._send("log_text", lambda client, run_id: client.log_text(run_id, text, name))
 
     def log_table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
-        """Stores rows with the same keys as a table that MLflow displays; `name` ends with `.json`."""
-        columns = {key: [row.get(key) for row in rows] for key in (rows[0] if rows else {})}
-        self._send("log_table", lambda client, run_id: client.log_table(run_id, columns, name))
+        """Stores rows with the same keys as a table that MLflow displays; `name` ends with `.json`.
+
+        A table of the same name is replaced; MLflow's own `log_table` would append to it.
+        """
+        columns = list(rows[0]) if rows else []
+        table = {"columns": columns, "data": [[row.get(key) for key in columns] for row in rows]}
+        self._send("log_table", lambda client, run_id: client.log_dict(run_id, table, name))
+        self.set_tags({"mlflow.loggedArtifacts": json.dumps([{"path": name, "type": "table"}])})
 
     def log_image(self, path: Path, name: str) -> None:
         """Stores a picture file as the artifact `name`, such as `strips/17.png`."""

@@ -1,0 +1,161 @@
+"""Tests of dvc.yaml on a tiny run: what runs, what does not run again, and what is left for DVC and MLflow.
+
+It runs in a copy of the project without git, with as many workers as `make run` has.
+"""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = (
+    "data.synthetic.train_images=4 data.synthetic.val_images=3 data.synthetic.height=64 "
+    "data.synthetic.width=128 training.reference_batch=4 training.iterations=2 training.log_interval=1 "
+    "model.fpn_channels=16 model.mask_channels=16 model.semantic_channels=[16] model.box_head.channels=32"
+)
+STAGES = ["configure", "prepare", "train", "evaluate"]
+WORKERS = "2" if importlib.util.find_spec("horovod") else "1"
+
+
+class Pipeline:
+    """A copy of the project, and the program and DVC on its PATH."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("upsnet", "configs"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("dvc.yaml", ".dvcignore"):
+            shutil.copy(ROOT / name, folder)
+        (folder / ".dvc").mkdir()
+        shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc")
+        (folder / "bin").mkdir()
+        program = folder / "bin" / "upsnet"
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m upsnet.cli "$@"\n')
+        program.chmod(0o755)
+        self.choose(TINY)
+        self.dvc("config", "--local", "core.no_scm", "true")
+
+    def choose(self, overrides: str, variant: str = "") -> None:
+        values = {"preset": "mini", "variant": variant, "overrides": overrides}
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(values))
+
+    def repro(self, workers: str = "1") -> list[str]:
+        """Brings the stages up to date and returns those that ran."""
+        return re.findall(r"Running stage '(\w+)'", self.dvc("repro", workers=workers))
+
+    def dvc(self, *arguments: str, workers: str = "1") -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=self.folder,
+            env={**self.environment(), "WORKERS": workers},
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def environment(self) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        path = f"{self.folder}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return {**inherited, "PATH": path, "PYTHONPATH": str(self.folder)}
+
+    def json(self, path: str) -> Any:
+        return json.loads((self.folder / path).read_text())
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """After the first run, of all stages."""
+    made = Pipeline(tmp_path_factory.mktemp("pipeline"))
+    assert made.repro(workers=WORKERS) == STAGES
+    return made
+
+
+@pytest.fixture(scope="module")
+def evaluated_again(pipeline: Pipeline) -> Pipeline:
+    """After a second run with other evaluation settings."""
+    pipeline.choose(f"{TINY} inference.stuff_area=7 evaluation.strips=1")
+    assert pipeline.repro() == ["configure", "evaluate"]
+    return pipeline
+
+
+@pytest.mark.parametrize("workers", ["1", "2", "3"])
+def test_unchanged_inputs_run_nothing_whatever_the_number_of_workers(
+    pipeline: Pipeline, workers: str
+) -> None:
+    assert pipeline.repro(workers) == []
+
+
+def test_the_metrics_are_those_of_the_configured_images(pipeline: Pipeline) -> None:
+    metrics = pipeline.json("runs/evaluate/metrics.json")
+    assert (metrics["images"], metrics["preset"]) == (3, "mini")
+    shown = json.loads(pipeline.dvc("metrics", "show", "--json"))
+    assert shown[""]["data"]["runs/evaluate/metrics.json"]["data"]["PQ"] == metrics["PQ"]
+
+
+def test_the_plots_have_every_loss_and_every_class(pipeline: Pipeline) -> None:
+    plots = json.loads(pipeline.dvc("plots", "show", "--json"))
+    assert "errors" not in plots
+    losses = plots["data"]["Losses over iterations"][0]["content"]["data"]["values"]
+    assert {row["iteration"] for row in losses} == {"1", "2"}
+    assert len([key for key in losses[0] if key.startswith("loss/")]) == 9
+    classes = plots["data"]["PQ per class"][0]["content"]["data"]["values"]
+    assert len(classes) == len(pipeline.json("runs/evaluate/metrics.json")["per_class"])
+
+
+def test_a_changed_evaluation_does_not_train_again(evaluated_again: Pipeline) -> None:
+    assert len(list((evaluated_again.folder / "runs/evaluate/strips").iterdir())) == 1
+
+
+def test_training_and_evaluation_are_one_mlflow_run(evaluated_again: Pipeline) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{evaluated_again.folder}/mlflow.db")
+    (experiment,) = client.search_experiments(filter_string="name = 'upsnet'")
+    (run,) = client.search_runs([experiment.experiment_id])
+    metrics = evaluated_again.json("runs/evaluate/metrics.json")
+    assert run.info.status == "FINISHED"
+    assert run.data.params["training.iterations"] == "2"
+    assert run.data.metrics["PQ"] == metrics["PQ"]
+    assert "PQ/road" in run.data.metrics
+    losses = client.get_metric_history(run.info.run_id, "loss/panoptic")
+    assert [entry.step for entry in losses] == [1, 2]
+    tags = {"preset": "mini", "variant": "", "data_version": data_version(evaluated_again)}
+    assert tags.items() <= run.data.tags.items()
+    artifacts = {entry.path for entry in client.list_artifacts(run.info.run_id)}
+    assert {"config.yaml", "metrics.json", "per_class.json", "strips"} <= artifacts
+
+
+def test_the_per_class_table_in_mlflow_has_one_row_per_class(evaluated_again: Pipeline) -> None:
+    tables = list((evaluated_again.folder / "mlartifacts").rglob("per_class.json"))
+    assert len(tables) == 1
+    rows = json.loads(tables[0].read_text())["data"]
+    assert len(rows) == len(evaluated_again.json("runs/evaluate/metrics.json")["per_class"])
+
+
+def data_version(pipeline: Pipeline) -> str:
+    from upsnet.data.shards import PreparedData
+
+    return PreparedData(pipeline.folder / "runs" / "prepared").version
+
+
+def test_a_changed_training_trains_anew_on_the_same_data(evaluated_again: Pipeline) -> None:
+    evaluated_again.choose(
+        f"{TINY} training.iterations=3 training.reference_batch=2 tracking.mlflow=false",
+        variant="no_roi_loss",
+    )
+    assert evaluated_again.repro() == ["configure", "train", "evaluate"]
+    log = (evaluated_again.folder / "runs/train/log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == [1, 2, 3]
+    assert "loss/semantic_roi" not in (evaluated_again.folder / "runs/train/curves.csv").read_text()
+    assert evaluated_again.json("runs/evaluate/metrics.json")["variant"] == "no_roi_loss"
