@@ -87,9 +87,12 @@ def test_a_base_that_is_not_there_is_refused_with_the_known_names(tmp_path: Path
         load_config(preset_file(tmp_path, "base: nowhere"))
 
 
-def test_a_preset_based_on_itself_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is the file itself"):
-        load_config(preset_file(tmp_path, "base: own"))
+@pytest.mark.parametrize("names", [["one"], ["one", "two"], ["one", "two", "three"]])
+def test_presets_based_on_each_other_in_a_circle_are_refused(tmp_path: Path, names: list[str]) -> None:
+    for name, base in zip(names, [*names[1:], names[0]], strict=True):
+        (tmp_path / f"{name}.yaml").write_text(f"base: {tmp_path}/{base}.yaml")
+    with pytest.raises(ConfigError, match=r"base: .* is based on this file itself"):
+        load_config(str(tmp_path / "one.yaml"))
 
 
 @pytest.mark.parametrize("kind", ["preset", "variant"])

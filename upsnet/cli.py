@@ -18,7 +18,7 @@ import typer
 import yaml
 from rich.console import Console
 
-from upsnet.config import Config, load_config, manual, preset_names, read_config, variant_names, write_config
+from upsnet.config import Config, load_config, manual, read_config, write_config
 from upsnet.errors import UpsnetError
 from upsnet.launch import launch_workers
 from upsnet.storage import write_file
@@ -52,10 +52,10 @@ Workers = Annotated[
 @app.command()
 def configure(
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value ...")] = None,
-    preset: Annotated[str, typer.Option(help=f"{', '.join(preset_names())}, or a YAML file.")] = "mini",
+    preset: Annotated[str, typer.Option(help="Name in configs/, or a YAML file.")] = "mini",
     variant: Annotated[
         list[str] | None,
-        typer.Option(help=f"{', '.join(variant_names())}, or a YAML file; several: a+b, or repeated."),
+        typer.Option(help="Name in configs/variants/, or a YAML file; several: a+b, or repeated."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the resolved config.yaml.")] = None,
     summary: Annotated[bool, typer.Option("--summary", help="Print the network's parameters.")] = False,

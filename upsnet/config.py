@@ -223,7 +223,7 @@ class TrainingConfig(Section):
     warmup_factor: Fraction = 0.1
     """Rate at iteration 0 as a fraction of `base_rate`."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """The paper's SGD with momentum, or AdamW, which learns faster where no starting weights are to be had."""
+    """The paper's SGD with momentum, or AdamW, which learns faster without starting weights."""
     momentum: Fraction = 0.9
     """SGD momentum; AdamW keeps torch's."""
     weight_decay: NonNegativeFloat = 1e-4
@@ -389,19 +389,21 @@ def manual() -> str:
     return "\n".join(lines)
 
 
-def _preset_layers(name: str, folder: Path, known: list[str], kind: str) -> Iterator[Any]:
-    """Yields the layers of a preset or variant file, its `base:` first."""
+def _preset_layers(
+    name: str, folder: Path, known: list[str], kind: str, above: tuple[Path, ...] = ()
+) -> Iterator[Any]:
+    """Yields the layers of a preset or variant file, its `base:` first; `above` are the files based on it."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.is_file():
         raise ConfigError(
             f"{kind} {name!r}: no such {kind}; known are {', '.join(known)}, or give the path of a YAML file"
         )
+    if path in above:
+        raise ConfigError(f"{above[-1]}: base: {name} is based on this file itself; name another {kind}")
     values = _read_yaml(path)
     base = values.pop("base", None)
     if base is not None:
-        if base == path.stem:
-            raise ConfigError(f"{path}: base: {base} is the file itself; name another {kind}")
-        yield from _preset_layers(str(base), folder, known, kind)
+        yield from _preset_layers(str(base), folder, known, kind, (*above, path))
     yield OmegaConf.create(values)
 
 
