@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import signal
 import subprocess
@@ -99,9 +100,11 @@ def assert_same(a, b, where: str = "") -> None:
         assert a == b, where
 
 
-def run_until(data: PreparedData, out: Path, word: str, sign: signal.Signals) -> tuple[int, str]:
-    """Trains in a process of its own, and sends it a signal once it has printed the word."""
-    command = [sys.executable, "-m", "tests.training.run_training", data.folder, out, *TWENTY]
+def run_until(
+    data: PreparedData, out: Path, word: str, sign: signal.Signals, *overrides: str
+) -> tuple[int, str]:
+    """Trains in a process group of its own, and sends the group a signal once it has printed the word."""
+    command = [sys.executable, "-m", "tests.training.run_training", data.folder, out, *TWENTY, *overrides]
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -109,13 +112,14 @@ def run_until(data: PreparedData, out: Path, word: str, sign: signal.Signals) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     printed = ""
     for line in process.stdout:
         printed += line
         if word in line and process.poll() is None:
-            process.send_signal(sign)
+            os.killpg(process.pid, sign)
     return process.wait(timeout=60), printed
 
 
@@ -132,8 +136,11 @@ def test_ten_and_ten_iterations_with_a_kill_between_equal_twenty_to_the_last_bit
     assert_same(resumed, read_checkpoint(checkpoint_path(straight / "checkpoints", 20)))
 
 
-def test_sigterm_finishes_the_iteration_saves_it_and_exits_with_143(data, straight, tmp_path):
-    code, printed = run_until(data, tmp_path, "iteration 4/20", signal.SIGTERM)
+@pytest.mark.parametrize("loaders", [0, 1])
+def test_sigterm_finishes_the_iteration_saves_it_and_exits_with_143(data, straight, tmp_path, loaders):
+    """The signal reaches the loader processes, too, as from horovodrun."""
+    processes = f"loader.processes={loaders}"
+    code, printed = run_until(data, tmp_path, "iteration 4/20", signal.SIGTERM, processes)
     assert code == 143, printed
     (saved,) = numbers_in(tmp_path)
     assert saved in (5, 6)

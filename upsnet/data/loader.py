@@ -251,7 +251,9 @@ def _as_it_is(parcel: Any) -> Any:
 
 def _start_worker(_: int) -> None:
     """Runs first in every worker, where DataLoader has already set torch to one thread."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one ends the others
+    # Ctrl-C and a launcher's SIGTERM reach all processes; the main one saves first, then ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
