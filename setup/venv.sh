@@ -47,7 +47,6 @@ install_packages() {
     echo "$PWD" >.venv/.path
   fi
   touch "$UNFINISHED"
-  rm -f "$PACKAGES" "$WITH_HOROVOD"
   echo "setup: installing the packages of requirements.lock into .venv (about 4 minutes the first time, 7 GB)"
   .venv/bin/python -m pip install -q --no-deps -r requirements.lock
   .venv/bin/python -m pip install -q --no-deps --no-build-isolation -e .

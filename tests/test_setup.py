@@ -164,6 +164,19 @@ def test_a_failed_update_does_not_look_finished_either(project: Project) -> None
     assert project.calls() == ["venv", *PACKAGES]
 
 
+def test_a_failed_update_that_is_taken_back_does_not_look_finished(project: Project) -> None:
+    project.set_up()
+    lock = (project.folder / "requirements.lock").read_text()
+    (project.folder / "requirements.lock").write_text("# other\n")
+    (project.around / "broken").touch()
+    assert project.set_up().returncode != 0
+    (project.around / "broken").unlink()
+    (project.folder / "requirements.lock").write_text(lock)
+    project.calls()
+    project.set_up()
+    assert project.calls() == ["venv", *PACKAGES]
+
+
 def test_a_failed_horovod_leaves_the_packages_alone_and_is_tried_again(project: Project) -> None:
     project.set_up()
     wheel = project.cache_wheel()
