@@ -1,0 +1,75 @@
+"""The README's commands run, and its files and targets exist."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from upsnet.config import preset_names, variant_names
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SMALL = [
+    "data.synthetic.train_images=4",
+    "data.synthetic.val_images=2",
+    "training.iterations=2",
+    "training.warmup_iterations=0",
+    "training.steps=[1]",
+    "tracking.mlflow=false",
+]
+"""Makes the README's own training a matter of seconds."""
+
+
+def commands(heading: str) -> list[list[str]]:
+    """The `$ ...` lines of the console block after a heading."""
+    block = README.split(heading, 1)[1].split("```console", 1)[1].split("```", 1)[0]
+    return [shlex.split(line[2:], comments=True) for line in block.splitlines() if line.startswith("$ ")]
+
+
+def run(command: list[str], folder: Path) -> None:
+    assert command[0] == "upsnet", command
+    command = [sys.executable, "-m", "upsnet.cli", *command[1:]]
+    if command[3] == "configure":
+        command += SMALL
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 0, (command, result.stdout, result.stderr)
+
+
+def test_the_commands_of_the_how_to_run_one_after_another(tmp_path):
+    Image.fromarray(np.full((90, 120, 3), 99, np.uint8)).save(tmp_path / "photo.jpg")
+    for command in commands("**... use the commands.**"):
+        run(command, tmp_path)
+    assert (tmp_path / "pictures" / "photo.overlay.png").is_file()
+    assert (tmp_path / "runs" / "mine" / "evaluation" / "metrics.json").is_file()
+
+
+def test_the_configuration_for_real_images_is_valid(tmp_path):
+    run(commands("**... try real images on a laptop.**")[-1], tmp_path)
+    assert "mobilenet_v2-b0353104.pth" in (tmp_path / "config.yaml").read_text()
+
+
+def test_every_make_target_that_it_names_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z-]+)", README)) | set(re.findall(r"^\$ make ([a-z-]+)", README, re.M))
+    assert named
+    assert named <= targets
+
+
+def test_every_preset_and_variant_that_it_names_exists():
+    assert set(re.findall(r"--preset ([a-z0-9_]+)", README)) <= set(preset_names())
+    assert set(re.findall(r"--variant ([a-z0-9_]+)", README)) <= set(variant_names())
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:upsnet|data|model|training|inference|evaluation|configs|tests|benchmarks)/[\w./]*)`", README))))  # fmt: skip  # noqa: E501
+def test_every_file_that_it_names_exists(path):
+    places = [ROOT / path, ROOT / "upsnet" / path]
+    assert any(place.exists() for place in places) or path == "data/coco"
+
+
+def test_no_figure_was_left_to_fill_in():
+    assert "@@" not in README
