@@ -11,9 +11,7 @@ server is a fresh process without threads, and torch is imported once for all wo
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +26,7 @@ from upsnet.data.panoptic_png import decode_panoptic_png
 from upsnet.data.shards import PreparedSplit
 from upsnet.data.targets import targets_from_panoptic
 from upsnet.data.transforms import Augmentation, decode_image, draw_augmentation, flip, resize, resize_scale
+from upsnet.data.worker_life import live_with_parent
 from upsnet.errors import DataError, UpsnetError
 from upsnet.structures import Batch, ImageBatch, Sample, Targets, pad_images
 
@@ -251,15 +250,6 @@ def _as_it_is(parcel: Any) -> Any:
 
 def _start_worker(_: int) -> None:
     """Runs first in every worker, where DataLoader has already set torch to one thread."""
-    # Ctrl-C and a launcher's SIGTERM reach all processes; the main one saves first, then ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    live_with_parent()
+    # A launcher's SIGTERM reaches all descendants; training needs the batches under way to save first.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends the worker when training was killed; the fork server would live on as long as its workers do."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

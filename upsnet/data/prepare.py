@@ -10,8 +10,6 @@ import logging
 import multiprocessing
 import os
 import re
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -34,6 +32,7 @@ from upsnet.data.shards import (
 )
 from upsnet.data.sources import Reading, Source, SyntheticSource
 from upsnet.data.staging import staged_folder
+from upsnet.data.worker_life import live_with_parent
 from upsnet.errors import DataError
 from upsnet.progress import show_progress
 
@@ -162,16 +161,7 @@ _source: Source | None = None
 def _begin_worker(source: Source) -> None:
     global _source
     _source = source
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process stops the workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed main process cannot stop its workers, which would wait for work forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    live_with_parent()
 
 
 def _read(split: SplitName, image_id: int) -> Reading:
