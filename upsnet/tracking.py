@@ -202,7 +202,9 @@ def git_tags() -> dict[str, str]:
     try:
         if Path(git("rev-parse", "--show-toplevel")) != root:
             return {}
-        return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": str(bool(git("status", "--porcelain")))}
+        # DVC writes its lock file in the middle of the very run that asks.
+        changes = git("status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
+        return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": str(bool(changes))}
     except (OSError, subprocess.SubprocessError):
         return {}
 
