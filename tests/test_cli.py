@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from upsnet import cli
-from upsnet.config import load_config, read_config, write_config
+from upsnet.config import load_config, read_config, to_yaml
 from upsnet.data.panoptic_png import decode_panoptic_png
 
 TINY = [
@@ -160,7 +160,7 @@ def test_unprepared_data_are_refused_before_workers_start(
 ) -> None:
     monkeypatch.setenv("WORKERS", "2")
     config = tmp_path / "config.yaml"
-    write_config(load_config("mini"), config)
+    config.write_text(to_yaml(load_config("mini")))
     result = run("train", "--config", config, "--data", tmp_path / "none", "--out", tmp_path / "out")
     assert_refused(result, "none")
 

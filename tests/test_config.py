@@ -16,8 +16,8 @@ from upsnet.config import (
     manual,
     preset_names,
     read_config,
+    to_yaml,
     variant_names,
-    write_config,
 )
 from upsnet.errors import ConfigError
 
@@ -170,14 +170,12 @@ def test_a_missing_config_file_is_refused_with_the_way_to_make_it(tmp_path: Path
 @pytest.mark.parametrize("preset", preset_names())
 def test_a_written_configuration_reads_back_equal(preset: str, tmp_path: Path) -> None:
     config = load_config(preset, variant_names(), ["seed=123"])
-    write_config(config, tmp_path / "deep" / "config.yaml")
-    assert read_config(tmp_path / "deep" / "config.yaml") == config
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["config.yaml"]
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert read_config(tmp_path / "config.yaml") == config
 
 
-def test_a_written_configuration_states_every_key(tmp_path: Path) -> None:
-    write_config(load_config("mini"), tmp_path / "config.yaml")
-    values = yaml.safe_load((tmp_path / "config.yaml").read_text())
+def test_a_written_configuration_states_every_key() -> None:
+    values = yaml.safe_load(to_yaml(load_config("mini")))
     for path in leaves(load_config("mini")):
         section = values
         for part in path.split("."):
@@ -192,7 +190,7 @@ def test_numbers_survive_the_file_exactly(
     config = load_config("mini", (), overrides)
     assert (config.training.base_rate, config.seed, config.loader.flip) == (rate, seed, flip)
     path = tmp_path_factory.mktemp("config") / "config.yaml"
-    write_config(config, path)
+    path.write_text(to_yaml(config))
     assert read_config(path) == config
 
 
@@ -210,3 +208,35 @@ def test_the_manual_names_every_key_and_explains_it() -> None:
     coco = {"data.coco.train.images", "data.coco.val.masks"}
     assert set(leaves(load_config("mini"))) - {"data.coco"} | coco <= set(entries)
     assert [key for key, explanation in entries.items() if not explanation] == []
+
+
+def test_a_file_that_is_not_resolved_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("model: {weights: none}\n")
+    with pytest.raises(ConfigError, match=r"no resolved configuration, .*training.* 'upsnet configure'"):
+        read_config(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "word"),
+    [
+        ("model.rpn.fg_iou_thresh=0.2", "must not exceed"),
+        ("model.rpn.aspect_ratios=[]", "aspect_ratios"),
+        ("model.deformable_stages=[3]", "bottlenecks"),
+    ],
+)
+def test_values_that_no_network_can_be_built_from_are_refused(override: str, word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        load_config("mini", [], [override])
+
+
+@pytest.mark.parametrize("stages", ["[3,3]", "[4,3]"])
+def test_deformable_stages_must_rise(stages: str) -> None:
+    with pytest.raises(ConfigError, match="must rise"):
+        load_config("coco_r50", [], [f"model.deformable_stages={stages}"])
+
+
+@pytest.mark.parametrize("line", ["iterations: 2020-01-01", "iterations: ${x", "iterations: !!set {a, b}"])
+def test_a_preset_file_with_odd_yaml_is_refused(line: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.yaml").write_text(f"training:\n  {line}\n")
+    with pytest.raises(ConfigError):
+        load_config(str(tmp_path / "odd.yaml"))

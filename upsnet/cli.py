@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-import yaml
 from rich.console import Console
 
-from upsnet.config import Config, load_config, manual, read_config, write_config
+from upsnet.config import Config, load_config, manual, read_config, to_yaml
 from upsnet.errors import UpsnetError
 from upsnet.launch import launch_workers
-from upsnet.storage import write_file
+from upsnet.storage import make_folder, write_file
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +69,7 @@ def configure(
     variants = [name for joined in variant or [] for name in joined.split("+") if name]
     config = load_config(preset, variants, overrides or [])
     if out is not None:
-        write_config(config, out)
+        write_file(to_yaml(config), out)
         print(f"wrote {out}")
     if summary:
         print(_summary(config, stuff, things))
@@ -107,6 +106,7 @@ def train(
     from upsnet.data.shards import PreparedData
 
     settings, prepared = read_config(config), PreparedData(data)
+    make_folder(out)
     launch_workers(workers)
     from upsnet import distributed
     from upsnet.tracking import LOG_NAME, open_tracker
@@ -142,19 +142,20 @@ def evaluate(
 ) -> None:
     """Run a network over the validation images and write all figures."""
     from upsnet.data.shards import PreparedData
+    from upsnet.training.checkpoint import load_model
 
     given, prepared = read_config(config) if config else None, PreparedData(data)
+    loaded = load_model(checkpoint)
+    make_folder(out)
     launch_workers(workers)
     from upsnet import distributed
     from upsnet.evaluation.evaluator import evaluate as evaluate_model
     from upsnet.evaluation.report import print_report
     from upsnet.inference.predictor import Predictor
     from upsnet.tracking import open_tracker
-    from upsnet.training.checkpoint import load_model
 
     distributed.init()
     distributed.limit_threads()
-    loaded = load_model(checkpoint)
     settings = _evaluation_settings(loaded.config, given)
     predictor = Predictor(loaded.model, loaded.table, settings.inference, distributed.device())
     metrics = evaluate_model(predictor, prepared, settings, out, table=loaded.table)
@@ -206,7 +207,7 @@ def predict(
     names = output_names(images, out)
     loaded = load_model(checkpoint)
     predictor = Predictor(loaded.model, loaded.table, loaded.config.inference, _device(device))
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     faults = []
     for path, name in zip(images, names, strict=True):
         try:
@@ -295,7 +296,7 @@ def _log_inputs(tracker: Tracker, config: Config, data: PreparedData) -> None:
             **git_tags(),
         }
     )
-    tracker.log_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), "config.yaml")
+    tracker.log_text(to_yaml(config), "config.yaml")
 
 
 def _validation(config: Config, data: PreparedData) -> Callable[[UPSNet], dict[str, float]] | None:
@@ -382,7 +383,12 @@ def _read_metrics(path: Path) -> dict[str, Any]:
             f"{path}: cannot be read as metrics.json ({error}); make it with 'upsnet evaluate'"
         ) from error
     figures = {f"{name}{group}" for name in ("PQ", "SQ", "RQ", "N") for group in ("", "_th", "_st")}
-    if not isinstance(values, dict) or not values.keys() >= figures | {"per_class"}:
+    if (
+        not isinstance(values, dict)
+        or not values.keys() >= figures | {"per_class"}
+        or not all(isinstance(values[name], int | float | None) for name in figures)
+        or not isinstance(values["per_class"], dict)
+    ):
         raise UpsnetError(f"{path}: holds no metrics; expected the metrics.json of 'upsnet evaluate'")
     return values
 

@@ -2,13 +2,11 @@
 
 One frozen pydantic model per section; a `dvc.yaml` stage depends on the sections it reads. Values are
 layered, lowest first: the defaults here (the paper's COCO numbers) → preset → variants → overrides.
-`load_config` joins the layers, `write_config` writes the one resolved `config.yaml` that every step reads.
+`load_config` joins the layers, `to_yaml` gives the one resolved `config.yaml` that every step reads.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -119,7 +117,7 @@ class RpnConfig(Section):
 
     anchor_sizes: tuple[Positive, Positive, Positive, Positive, Positive] = (32, 64, 128, 256, 512)
     """Anchor side on P2..P6 in pixels."""
-    aspect_ratios: tuple[PositiveFloat, ...] = (0.5, 1.0, 2.0)
+    aspect_ratios: tuple[PositiveFloat, ...] = Field((0.5, 1.0, 2.0), min_length=1)
     """Height / width of the anchors."""
     fg_iou_thresh: Fraction = 0.7
     """An anchor is positive from this IoU on."""
@@ -135,6 +133,14 @@ class RpnConfig(Section):
     """Proposals kept per image after NMS, in training and in testing."""
     nms_thresh: Fraction = 0.7
     """IoU above which the weaker of two proposals goes."""
+
+    @model_validator(mode="after")
+    def _thresholds_are_ordered(self) -> RpnConfig:
+        if self.bg_iou_thresh > self.fg_iou_thresh:
+            raise ValueError(
+                f"bg_iou_thresh {self.bg_iou_thresh} must not exceed fg_iou_thresh {self.fg_iou_thresh}"
+            )
+        return self
 
 
 class BoxHeadConfig(Section):
@@ -179,6 +185,17 @@ class ModelConfig(Section):
     """Predict the unknown class (Table 6, row 6)."""
     unknown_fraction: Fraction = 0.3
     """Share of the instances that become unknown in panoptic training."""
+
+    @model_validator(mode="after")
+    def _stages_can_be_deformable(self) -> ModelConfig:
+        stages = list(self.deformable_stages)
+        if stages != sorted(set(stages)):
+            raise ValueError(f"deformable_stages must rise, got {stages}")
+        if stages and not self.backbone.startswith("resnet"):
+            raise ValueError(f"deformable_stages need a ResNet; {self.backbone} allows only []")
+        if stages and self.backbone == "resnet18":
+            raise ValueError("deformable_stages need a ResNet with bottlenecks: resnet50 or resnet101")
+        return self
 
 
 class LossWeights(Section):
@@ -348,10 +365,10 @@ def load_config(preset: str, variants: Sequence[str] = (), overrides: Sequence[s
         ConfigError: an unknown name, key or value; the message names the key's path, what was given and what
             is allowed.
     """
-    layers = list(_preset_layers(preset, CONFIGS_DIR, preset_names(), "preset"))
-    for variant in variants:
-        layers += _preset_layers(variant, CONFIGS_DIR / "variants", variant_names(), "variant")
     try:
+        layers = list(_preset_layers(preset, CONFIGS_DIR, preset_names(), "preset"))
+        for variant in variants:
+            layers += _preset_layers(variant, CONFIGS_DIR / "variants", variant_names(), "variant")
         layers += [OmegaConf.from_dotlist([_checked_override(text)]) for text in overrides]
         values = OmegaConf.to_container(OmegaConf.merge({}, *layers), resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
@@ -365,20 +382,21 @@ def read_config(path: Path) -> Config:
     """Reads a resolved `config.yaml`.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or has an unknown key or bad value.
+        ConfigError: the file is missing, is not YAML, is not resolved, or has an unknown key or bad value.
     """
-    return _validated(_read_yaml(path), str(path))
+    values = _read_yaml(path)
+    missing = [name for name in Config.model_fields if name not in values]
+    if missing:
+        raise ConfigError(
+            f"{path}: is no resolved configuration, {', '.join(missing)} missing; "
+            "make one with 'upsnet configure'"
+        )
+    return _validated(values, str(path))
 
 
-def write_config(config: Config, path: Path) -> None:
-    """Writes the resolved configuration; the file appears complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
+def to_yaml(config: Config) -> str:
+    """The text of a resolved `config.yaml`."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def manual() -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -111,13 +111,23 @@ def all_reduce_mean(tensor: Tensor) -> Tensor:
 
 
 def gather_objects(obj: Any) -> list[Any]:
-    """Every rank's object, in rank order, on every rank. They travel pickled; tens of megabytes are fine."""
+    """Every rank's object, in rank order, on every rank. They travel pickled."""
+    return [obj] if _horovod is None else [pickle.loads(part) for part in _gather_pickles(obj)]
+
+
+def gather_to_main(obj: Any) -> list[Any]:
+    """Every rank's object, in rank order, on rank 0; nothing on the others, which never unpack them."""
     if _horovod is None:
         return [obj]
+    pickles = _gather_pickles(obj)
+    return [pickle.loads(part) for part in pickles] if is_main() else []
+
+
+def _gather_pickles(obj: Any) -> Iterator[bytes]:
     data = _to_bytes_tensor(obj)
     sizes = _horovod.allgather(torch.tensor([len(data)]))
-    parts = _horovod.allgather(data).split(sizes.tolist())
-    return [pickle.loads(part.numpy().tobytes()) for part in parts]
+    everything = _horovod.allgather(data)
+    return (part.numpy().tobytes() for part in everything.split(sizes.tolist()))
 
 
 def broadcast_object(obj: Any) -> Any:

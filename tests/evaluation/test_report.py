@@ -82,16 +82,20 @@ def test_a_preset_that_the_paper_lacks_is_called_not_comparable() -> None:
 
 
 def test_the_papers_figures_stand_beside_ours_with_their_table_named() -> None:
-    text = markdown_report(metrics("coco_r50"))
+    text = markdown_report({**metrics("coco_r50"), "images": 5000})
     assert "50.0 (42.5)" in text
     assert "- (48.6)" in text
     assert "81.3 (167)" in text
     assert "table 7, UPSNet (R50), COCO val2017" in text
-    assert "(46.6)" in markdown_report(metrics("coco_r101_dcn"))
+    assert "(46.6)" in markdown_report({**metrics("coco_r101_dcn"), "images": 5000})
+
+
+def test_another_set_than_coco_val2017_is_not_set_beside_the_papers_figures() -> None:
+    assert "(42.5)" not in markdown_report(metrics("coco_r50"))
 
 
 def test_a_variant_is_another_system_than_the_papers_row() -> None:
-    text = markdown_report(metrics("coco_r50", "no_unknown"))
+    text = markdown_report({**metrics("coco_r50", "no_unknown"), "images": 5000})
     assert "(42.5)" not in text
     assert "coco_r50+no_unknown: not comparable" in text
 

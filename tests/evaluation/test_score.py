@@ -192,6 +192,25 @@ def test_an_area_that_differs_from_the_pixels_is_used_and_warned_about(
     assert "area of 1 segments differs" in caplog.text
 
 
+def test_a_true_segment_without_pixels_is_missed_as_officially(
+    data: DataSet, caplog: pytest.LogCaptureFixture
+) -> None:
+    data.segments("truth", 1).append({"id": 516, "category_id": 9, "iscrowd": 0, "area": 3})
+    car = data.score()["per_class"]["9"]
+    assert (car["TP"], car["FP"], car["FN"]) == (2, 0, 1)
+    assert "1 segments" in caplog.text
+
+
+def test_true_pixels_without_a_segment_belong_to_nobody_as_officially(
+    data: DataSet, caplog: pytest.LogCaptureFixture
+) -> None:
+    data.maps["truth"][1][0, 0] = 515
+    figures = data.score()
+    assert sum(c["FN"] + c["FP"] for c in figures["per_class"].values()) == 0
+    assert figures["PQ"] <= 100
+    assert "segments" in caplog.text
+
+
 def test_an_empty_truth_gives_no_figures(data: DataSet) -> None:
     data.truth["annotations"].clear()
     figures = data.score()
@@ -204,14 +223,6 @@ def extra_id_in_png(data: DataSet) -> None:
 
 def extra_id_in_json(data: DataSet) -> None:
     data.segments("predictions", 2).append({"id": 514, "category_id": 9})
-
-
-def extra_id_in_true_png(data: DataSet) -> None:
-    data.maps["truth"][1][0, 0] = 515
-
-
-def extra_id_in_true_json(data: DataSet) -> None:
-    data.segments("truth", 1).append({"id": 516, "category_id": 9, "iscrowd": 0, "area": 3})
 
 
 def unknown_category(data: DataSet) -> None:
@@ -285,8 +296,6 @@ def negative_area(data: DataSet) -> None:
 REFUSALS = {
     extra_id_in_png: ["predictions/2.png", "image 2", "segment 513 is in the PNG but not in the JSON"],
     extra_id_in_json: ["predictions/2.png", "image 2", "segment 514 is in the JSON but not in the PNG"],
-    extra_id_in_true_png: ["truth/1.png", "image 1", "segment 515 is in the PNG but not in the JSON"],
-    extra_id_in_true_json: ["truth/1.png", "image 1", "segment 516 is in the JSON but not in the PNG"],
     unknown_category: ["predictions.json", "image 1", "segment 2 has category_id 5"],
     unknown_true_category: ["truth.json", "image 1", "segment 2 has category_id 5"],
     missing_prediction: ["predictions.json", "image 2", "has no prediction"],

@@ -116,3 +116,12 @@ def test_deformable_stages_start_as_ordinary_convolutions():
     image = torch.randn(1, 3, 64, 64)
     for a, b in zip(plain(image), deformable(image), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_bfloat16_leaves_boxes_alone():
+    """bfloat16 knows no 1025 and 1028, only 1024 and 1032: a thin box would lose its width."""
+    model = mini_model().train()
+    targets = [targets_with([(1025, 10, 1028, 60)], (64, 1056))]
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model.losses(random_images((64, 1056)), targets, ALL_LOSSES, 4)
+    assert all(loss.isfinite() for loss in losses.values()), losses

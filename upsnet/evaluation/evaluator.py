@@ -109,7 +109,7 @@ def evaluate(
     strips = strip_positions(count, config.evaluation.strips) if out is not None else set()
     positions = range(distributed.rank(), count, distributed.world_size())
     share = evaluate_share(predictor, data, config, positions, keep=out is not None, strips=strips)
-    shares = distributed.gather_objects(share)
+    shares = distributed.gather_to_main(share)
     metrics = None
     if distributed.is_main():
         metrics = {

@@ -23,6 +23,8 @@ class PaperRow:
         return f"paper, table {self.table}, {self.row}, {self.split}"
 
 
+COCO_VAL_IMAGES = 5000
+
 PAPER_ROWS: Mapping[str, PaperRow] = {
     "coco_r50": PaperRow(
         table=7,
@@ -49,6 +51,10 @@ PAPER_ROWS: Mapping[str, PaperRow] = {
 """Preset -> the row that it repeats."""
 
 
-def paper_row(preset: str, variant: str) -> PaperRow | None:
-    """The row that a run repeats; None for a preset that the paper lacks, and for every variant of one."""
-    return None if variant else PAPER_ROWS.get(preset)
+def paper_row(preset: str, variant: str, images: int) -> PaperRow | None:
+    """The row that a run repeats.
+
+    None for a preset that the paper lacks, for every variant of one, and for a set that is not COCO val2017,
+    going by its number of images.
+    """
+    return None if variant or images != COCO_VAL_IMAGES else PAPER_ROWS.get(preset)

@@ -80,7 +80,7 @@ def per_class_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 def report_tables(metrics: dict[str, Any]) -> list[ReportTable]:
     """The tables that the metrics hold: panoptic quality, the two branches, run time, classes."""
-    paper = paper_row(metrics.get("preset", ""), metrics.get("variant", ""))
+    paper = paper_row(metrics.get("preset", ""), metrics.get("variant", ""), metrics.get("images", 0))
     tables = [_quality_table(metrics, paper)]
     if "mIoU" in metrics:
         tables.append(_branches_table(metrics, paper))

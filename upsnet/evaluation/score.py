@@ -119,9 +119,11 @@ def _score_image(task: ImageTask) -> tuple[ImageMatches, int]:
     pixels: dict[int, int] = {}
     for (true_id, _), count in pairs.items():
         pixels[true_id] = pixels.get(true_id, 0) + count
-    _check_ids(set(pixels), set(task.truth), task.true_png, task.image_id)
-    truth = {i: TrueSegment(s.category, s.iscrowd, s.area or pixels[i]) for i, s in task.truth.items()}
-    disagreeing = sum(s.area != pixels[i] for i, s in truth.items())
+    # The official program takes the truth as it is: a segment without pixels is missed, pixels without a
+    # segment belong to nobody. So the truth is warned about, not refused.
+    truth = {i: TrueSegment(s.category, s.iscrowd, s.area or pixels.get(i, 0)) for i, s in task.truth.items()}
+    disagreeing = sum(s.area != pixels.get(i, 0) for i, s in truth.items())
+    disagreeing += len(pixels.keys() - truth.keys() - {VOID})
     return match_segments(pairs, truth, task.predicted), disagreeing
 
 

@@ -125,6 +125,14 @@ def _padded_sizes(images: ImageBatch) -> list[tuple[int, int]]:
     return [(height, width)] * len(images)
 
 
+class _Float32RPNHead(RPNHead):  # type: ignore[misc]
+    """torchvision decodes boxes in the dtype of the deltas; bfloat16 rounds them to 4 pixels and more."""
+
+    def forward(self, pyramid: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        objectness, deltas = super().forward(pyramid)
+        return [level.float() for level in objectness], [level.float() for level in deltas]
+
+
 def _own_class(mask_logits: Tensor, labels: Tensor) -> Tensor:
     """(R, 28, 28) of (R, T + 1, 28, 28): each roi's logits of its own label."""
     return mask_logits[torch.arange(len(labels), device=labels.device), labels]
@@ -151,7 +159,7 @@ def _build_rpn(config: ModelConfig) -> RegionProposalNetwork:
     )
     return RegionProposalNetwork(
         anchors,
-        RPNHead(config.fpn_channels, len(rpn.aspect_ratios)),
+        _Float32RPNHead(config.fpn_channels, len(rpn.aspect_ratios)),
         fg_iou_thresh=rpn.fg_iou_thresh,
         bg_iou_thresh=rpn.bg_iou_thresh,
         batch_size_per_image=rpn.batch_size_per_image,

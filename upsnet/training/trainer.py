@@ -147,7 +147,11 @@ def _loop(
                 meter = Meter()
 
             better = False
-            if validate and _is_due(state.iteration, settings.evaluation_interval, left):
+            evaluating = validate and _is_due(state.iteration, settings.evaluation_interval, left)
+            if evaluating or stopping or _is_due(state.iteration, settings.checkpoint_interval, left):
+                # With model.norm=batch each rank keeps its own running means; those of rank 0 are saved.
+                distributed.broadcast_parameters(state.model)
+            if validate and evaluating and not stopping:
                 better = _evaluate(state, validate, tracker)
             if better or stopping or _is_due(state.iteration, settings.checkpoint_interval, left):
                 _save(state, folder, better)
@@ -240,10 +244,11 @@ def _evaluate(state: TrainState, validate: Validate, tracker: Tracker) -> bool:
     metrics = distributed.broadcast_object(dict(validate(state.model)))
     state.model.train()
     tracker.log_metrics({f"validation/{name}": v for name, v in metrics.items()}, state.iteration)
-    _say("iteration %d: PQ %.2f on validation images", state.iteration, metrics["PQ"])
-    better = math.isfinite(metrics["PQ"]) and (state.best_metric is None or metrics["PQ"] > state.best_metric)
+    quality = float(metrics.get("PQ", math.nan))  # undefined where no image has a segment
+    _say("iteration %d: PQ %.2f on validation images", state.iteration, quality)
+    better = math.isfinite(quality) and (state.best_metric is None or quality > state.best_metric)
     if better:
-        state.best_metric, state.best_iteration = float(metrics["PQ"]), state.iteration
+        state.best_metric, state.best_iteration = quality, state.iteration
     return better
 
 
