@@ -77,9 +77,10 @@ def panoptic_logits(
     _, height, width = semantic_logits.shape
     stuff, thing = semantic_logits[:num_stuff], semantic_logits[num_stuff:]
     windows = box_windows(boxes, (height, width))
-    own = [thing[label - 1] for label in labels.tolist()]
-    x_mask = [_paste(x[y0:y1, x0:x1], (y0, x0, y1, x1), height, width)
-              for x, (y0, x0, y1, x1) in zip(own, windows, strict=True)]  # fmt: skip
+    x_mask = [
+        _paste(_crop(thing[label - 1], window), window, height, width)
+        for label, window in zip(labels.tolist(), windows, strict=True)
+    ]
     y_mask = [_paste(_fit(y, w), w, height, width) for y, w in zip(mask_logits, windows, strict=True)]
     parts = [stuff]
     if windows:
@@ -173,9 +174,9 @@ def _own_logits(
     for start, end in _chunks(num_stuff, len(semantic_logits)):
         chunk = _upsample(semantic_logits[start:end], stride, size)
         running.add(chunk, start)
-        for i, (class_id, (y0, x0, y1, x1)) in enumerate(zip(class_ids, windows, strict=True)):
+        for i, (class_id, window) in enumerate(zip(class_ids, windows, strict=True)):
             if start <= class_id < end:
-                own[i] = chunk[class_id - start, y0:y1, x0:x1].clone()  # a view would keep the chunk alive
+                own[i] = _crop(chunk[class_id - start], window).clone()  # a view would keep the chunk alive
     return [own[i] for i in range(len(windows))]
 
 
@@ -218,6 +219,11 @@ def _fit(mask_logits: Tensor, window: Window) -> Tensor:
     y0, x0, y1, x1 = window
     size = (y1 - y0, x1 - x0)
     return F.interpolate(mask_logits[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
+
+
+def _crop(values: Tensor, window: Window) -> Tensor:
+    y0, x0, y1, x1 = window
+    return values[y0:y1, x0:x1]
 
 
 def _paste(crop: Tensor, window: Window, height: int, width: int) -> Tensor:
