@@ -53,16 +53,21 @@ def _follow(command: list[str], environment: dict[str, str]) -> int:
     horovodrun answers every failure with a traceback of its own and code 1, so its own words are only
     printed when no worker said what is wrong. All workers say it, so each message is printed once.
     """
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
     stopping: list[int] = []
+    running: list[subprocess.Popen[str]] = []
 
     def stop(number: int, _: FrameType | None) -> None:
         stopping.append(number)
-        process.terminate()
+        for process in running:
+            process.terminate()
 
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, stop)  # before the start: nothing may fall between
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    running.append(process)
+    if stopping:
+        process.terminate()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches horovodrun, too, which ends its workers
     own_words, errors = _pass_on(process)
     code = process.wait()
