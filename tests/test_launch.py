@@ -84,7 +84,9 @@ def test_a_failure_that_no_worker_explains_keeps_the_launcher_s_words(
 
 
 def test_sigterm_is_passed_on_and_ends_with_143(interpreter: Path) -> None:
-    launcher_that(interpreter, f"trap 'exit 1' TERM; kill -TERM {os.getpid()}; sleep 20 & wait")
+    launcher_that(
+        interpreter, f"trap 'exit 1' TERM; kill -TERM {os.getpid()}; sleep 20 >/dev/null 2>&1 & wait"
+    )
     with pytest.raises(SystemExit) as ended:
         launch_workers(2)
     assert ended.value.code == 143
