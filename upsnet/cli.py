@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from upsnet.data.shards import PreparedData
-    from upsnet.model.upsnet import UPSNet
+    from upsnet.model.network import Network
     from upsnet.tracking import Tracker
 
 RUN_FILE = "mlflow_run.json"
@@ -244,7 +244,8 @@ def main() -> None:
 
 def _summary(config: Config, stuff: int | None, things: int | None) -> str:
     """The network's parameters by part; frozen batch norms count with their affine pairs."""
-    from upsnet.model.upsnet import build_model, count_parameters
+    from upsnet.model.build import build_model
+    from upsnet.model.network import count_parameters
 
     num_stuff, num_things = _class_counts(config, stuff, things)
     untrained = config.model.model_copy(update={"weights": "none"})
@@ -299,7 +300,7 @@ def _log_inputs(tracker: Tracker, config: Config, data: PreparedData) -> None:
     tracker.log_text(to_yaml(config), "config.yaml")
 
 
-def _validation(config: Config, data: PreparedData) -> Callable[[UPSNet], dict[str, float]] | None:
+def _validation(config: Config, data: PreparedData) -> Callable[[Network], dict[str, float]] | None:
     """What measures the network during a training, or None if the configuration asks for no evaluation."""
     if config.training.evaluation_interval == 0:
         return None
@@ -307,7 +308,7 @@ def _validation(config: Config, data: PreparedData) -> Callable[[UPSNet], dict[s
     from upsnet.evaluation.evaluator import evaluate as evaluate_model
     from upsnet.inference.predictor import Predictor
 
-    def validate(model: UPSNet) -> dict[str, float]:
+    def validate(model: Network) -> dict[str, float]:
         predictor = Predictor(model, data.categories, config.inference, distributed.device())
         limit = config.training.evaluation_images
         return _figures(evaluate_model(predictor, data, config, None, max_images=limit))

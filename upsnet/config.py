@@ -157,8 +157,10 @@ class BoxHeadConfig(Section):
 
 
 class ModelConfig(Section):
-    """The network (UPSNet 3.1)."""
+    """The network (UPSNet 3.1, and the ones that the paper compares it with)."""
 
+    network: Literal["upsnet", "mask_rcnn", "pspnet", "mr_cnn_psp"] = "upsnet"
+    """UPSNet; its instance half alone; a PSPNet; or these two side by side, which are trained apart."""
     backbone: Literal["resnet18", "resnet50", "resnet101", "mobilenet_v2"] = "resnet50"
     """Backbone below the feature pyramid."""
     weights: str = "IMAGENET1K_V1"
@@ -199,7 +201,7 @@ class ModelConfig(Section):
 
 
 class LossWeights(Section):
-    """Factors of the eight losses (UPSNet 4.5)."""
+    """Factors of the losses: the eight of UPSNet 4.5, and PSPNet's auxiliary one."""
 
     rpn_objectness: NonNegativeFloat = 1.0
     """RPN, object or background."""
@@ -217,6 +219,8 @@ class LossWeights(Section):
     """Semantic head inside the gt boxes: a fifth of the semantic weight; 0 leaves it out."""
     panoptic: NonNegativeFloat = 0.1
     """Panoptic head; 0 leaves it out."""
+    auxiliary: NonNegativeFloat = 0.4
+    """PSPNet only: the auxiliary classifier on res4, besides a semantic weight of 1."""
 
 
 class TrainingConfig(Section):
@@ -231,6 +235,10 @@ class TrainingConfig(Section):
     """Learning rate after the warm-up."""
     iterations: Positive = 90_000
     """Length of the training."""
+    schedule: Literal["steps", "poly"] = "steps"
+    """The rate falls at `steps`, or as (1 - iteration / iterations) to the power `poly_power` (PSPNet)."""
+    poly_power: PositiveFloat = 0.9
+    """Exponent of the poly schedule."""
     steps: tuple[Positive, ...] = (60_000, 80_000)
     """Iterations at which the rate is multiplied by `step_factor`."""
     step_factor: Fraction = 0.1
@@ -298,6 +306,18 @@ class InferenceConfig(Section):
     """The mode must be more frequent than this to turn an instance into stuff."""
     stuff_area: NonNegative = 4096
     """Stuff classes with fewer pixels in an image become void, at the original size."""
+    merge: Literal["panoptic", "heuristic"] = "panoptic"
+    """The panoptic head, or the heuristic of Kirillov et al. that merges semantics and instances."""
+    heuristic_score_thresh: Fraction = 0.5
+    """The heuristic drops detections below this score."""
+    heuristic_overlap_thresh: Fraction = 0.5
+    """The heuristic drops a mask when more than this share of it is covered by better ones of any class."""
+    scales: tuple[Positive, ...] = ()
+    """Short sides over which the semantic logits are averaged (multi-scale test); empty: no average."""
+    mirror: bool = False
+    """Average over the mirror images, too."""
+    window: NonNegative = 0
+    """PSPNet only: side of the sliding window of the multi-scale test, in pixels; 0: the whole image."""
 
 
 class EvaluationConfig(Section):
@@ -307,6 +327,12 @@ class EvaluationConfig(Section):
     """Evaluate only the first images of the validation set; 0: all."""
     strips: NonNegative = 8
     """Number of image | truth | prediction strips."""
+    gt_boxes: bool = False
+    """Oracle: the boxes of the instances are the true ones (Table 6, row 7)."""
+    gt_classes: bool = False
+    """Oracle: the classes of the instances are the true ones (Table 6, row 8, on top of `gt_boxes`)."""
+    gt_semantic: bool = False
+    """Oracle: the semantic logits say the truth (Table 6, row 9)."""
 
 
 class TrackingConfig(Section):
@@ -341,6 +367,19 @@ class Config(Section):
     """What `evaluate` writes."""
     tracking: TrackingConfig = TrackingConfig()
     """Where the figures go."""
+
+    @model_validator(mode="after")
+    def _network_has_what_is_asked(self) -> Config:
+        network = self.model.network
+        if network != "upsnet" and self.inference.merge != "heuristic":
+            raise ValueError(
+                f"model.network {network} has no panoptic head: inference.merge must be heuristic"
+            )
+        if network == "mask_rcnn" and self.training.evaluation_interval:
+            raise ValueError(
+                "model.network mask_rcnn cannot be evaluated alone: training.evaluation_interval must be 0"
+            )
+        return self
 
 
 def preset_names() -> list[str]:

@@ -106,6 +106,23 @@ class Targets:
 
 
 @dataclass(frozen=True)
+class GivenInstances:
+    """The true instances of one image, for tests that replace parts of the network by truth (Table 6).
+
+    Attributes:
+        boxes: (I, 4) in input pixels.
+        labels: (I,) int64, 1..T.
+        give_boxes: detect at these boxes and at no others.
+        give_labels: a detection takes the label of the true box that it overlaps most, if by an IoU of 0.5.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    give_boxes: bool
+    give_labels: bool
+
+
+@dataclass(frozen=True)
 class Sample:
     """One training or validation image, augmented: `image` is (3, H, W) uint8 RGB.
 

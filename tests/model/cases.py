@@ -3,10 +3,13 @@
 import torch
 
 from upsnet.config import LossWeights, ModelConfig, load_config
-from upsnet.model.upsnet import UPSNet, build_model
+from upsnet.model.build import build_model
+from upsnet.model.upsnet import UPSNet
 from upsnet.structures import IGNORE, ImageBatch, Targets, pad_images
 
 ALL_LOSSES = LossWeights(semantic=1.0, semantic_roi=0.2, panoptic=0.5)
+EIGHT_LOSSES = set(LossWeights.model_fields) - {"auxiliary"}
+"""The losses of UPSNet; the auxiliary one is PSPNet's."""
 
 
 def mini_config(**changes) -> ModelConfig:

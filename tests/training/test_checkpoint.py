@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.data.tiny import TABLE
 from tests.training.run_training import small_config
 from upsnet.errors import CheckpointError
-from upsnet.model.upsnet import build_model
+from upsnet.model.build import build_model
 from upsnet.training.checkpoint import (
     checkpoint_path,
     keep_newest,

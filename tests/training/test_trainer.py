@@ -14,13 +14,13 @@ import torch
 
 from tests.data.tiny import prepared_sizes
 from tests.horovod_workers import ROOT, plain_environment, run_workers
+from tests.model.cases import EIGHT_LOSSES
 from tests.training.run_training import small_config
 from tests.training.same_image import two_updates
 from upsnet.data.shards import PreparedData
 from upsnet.errors import TrainingError
 from upsnet.tracking import Tracker
 from upsnet.training.checkpoint import checkpoint_path, read_checkpoint
-from upsnet.training.meter import LOSS_NAMES
 from upsnet.training.trainer import train
 
 TWENTY = ("training.iterations=20", "training.steps=[15]", "training.checkpoint_interval=10")
@@ -163,10 +163,10 @@ def test_every_interval_is_logged_with_all_losses_and_the_weights_learn(data, st
     lines = lines_of(straight)
     assert [line["step"] for line in lines] == list(range(2, 21, 2))
     for line in lines:
-        assert {f"loss/{name}" for name in (*LOSS_NAMES, "total")} <= line.keys()
+        assert {f"loss/{name}" for name in (*EIGHT_LOSSES, "total")} <= line.keys()
         assert line["images_per_second"] > 0
     weights = small_config().training.losses
-    total = sum(getattr(weights, name) * lines[0][f"loss/{name}"] for name in LOSS_NAMES)
+    total = sum(getattr(weights, name) * lines[0][f"loss/{name}"] for name in EIGHT_LOSSES)
     assert lines[0]["loss/total"] == pytest.approx(total, rel=1e-5)
     assert lines[-1]["loss/total"] < lines[0]["loss/total"]
     assert lines[-1]["seconds_left"] == 0

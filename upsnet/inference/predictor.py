@@ -16,8 +16,8 @@ from upsnet.data.transforms import resize_image, resize_scale
 from upsnet.inference.pruning import prune
 from upsnet.inference.segments import assign_classes, build_segments, resize_map
 from upsnet.model.losses import STRIDE
+from upsnet.model.network import Network, NetworkOutput
 from upsnet.model.panoptic_head import panoptic_argmax
-from upsnet.model.upsnet import NetworkOutput, UPSNet
 from upsnet.structures import Batch, Detections, ImageBatch, PanopticPrediction, Size, pad_images
 
 
@@ -28,7 +28,7 @@ class Predictor:
     """
 
     def __init__(
-        self, model: UPSNet, table: CategoryTable, config: InferenceConfig, device: torch.device
+        self, model: Network, table: CategoryTable, config: InferenceConfig, device: torch.device
     ) -> None:
         self.model = model.to(device).eval()
         self.table, self.config, self.device = table, config, device

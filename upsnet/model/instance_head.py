@@ -16,14 +16,15 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, maskrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import MultiScaleRoIAlign, box_iou
 
 from upsnet.config import InferenceConfig, ModelConfig
-from upsnet.structures import Detections, ImageBatch, Targets
+from upsnet.structures import Detections, GivenInstances, ImageBatch, Targets
 
 LEVEL_NAMES = ("P2", "P3", "P4", "P5", "P6")
 ROI_LEVELS = LEVEL_NAMES[:4]
 MASK_LAYERS = 4
+SAME_BOX_IOU = 0.5
 
 
 class InstanceHead(nn.Module):
@@ -63,10 +64,8 @@ class InstanceHead(nn.Module):
         proposals, rpn_losses = self.rpn(ImageList(images.pixels, list(images.sizes)), features, truth)
 
         rois, matched, labels, deltas = self.roi_heads.select_training_samples(proposals, truth)
-        pooled = self.roi_heads.box_roi_pool(features, rois, _padded_sizes(images))
-        box_features = self.roi_heads.box_head(pooled)
-        class_logits, box_deltas = self.roi_heads.box_predictor(box_features)
-        class_loss, regression_loss = fastrcnn_loss(class_logits.float(), box_deltas.float(), labels, deltas)
+        class_logits, box_deltas = self._box_outputs(features, images, rois)
+        class_loss, regression_loss = fastrcnn_loss(class_logits, box_deltas, labels, deltas)
 
         foreground = [torch.where(label > 0)[0] for label in labels]
         positive = [r[f] for r, f in zip(rois, foreground, strict=True)]
@@ -90,28 +89,67 @@ class InstanceHead(nn.Module):
         return losses, [_own_class(y, c) for y, c in zip(parts[1::2], kept_labels, strict=True)]
 
     def detect(
-        self, pyramid: Sequence[Tensor], images: ImageBatch, settings: InferenceConfig
+        self,
+        pyramid: Sequence[Tensor],
+        images: ImageBatch,
+        settings: InferenceConfig,
+        given: Sequence[GivenInstances] | None = None,
     ) -> list[Detections]:
         """Detections per image, by descending score: per-class NMS, then the best `detections_per_img`.
 
-        Source: UPSNet 3.2, Mask R-CNN.
+        Given boxes are all kept, with the class and the score that the box head finds there.
+
+        Source: UPSNet 3.2, Mask R-CNN; given instances: 4.5, Table 6.
         """
+        features = dict(zip(LEVEL_NAMES, (level.float() for level in pyramid), strict=True))
+        if given is not None and all(truth.give_boxes for truth in given):
+            boxes = [truth.boxes for truth in given]
+            scores, labels = self._classify(features, images, boxes)
+        else:
+            boxes, scores, labels = self._detect_boxes(features, images, settings)
+        if given is not None:
+            labels = [_true_labels(b, c, t) for b, c, t in zip(boxes, labels, given, strict=True)]
+        mask_logits = self._mask_logits(features, boxes, images).split([len(b) for b in boxes])
+        return [
+            Detections(b, s, c, _own_class(y, c))[s.argsort(descending=True, stable=True)]
+            for b, s, c, y in zip(boxes, scores, labels, mask_logits, strict=True)
+        ]
+
+    def _detect_boxes(
+        self, features: dict[str, Tensor], images: ImageBatch, settings: InferenceConfig
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Boxes, scores and labels of every image."""
         self.rpn.eval()
         heads = self.roi_heads
         heads.score_thresh, heads.nms_thresh = settings.score_thresh, settings.nms_thresh
         heads.detections_per_img = settings.detections_per_img
-        features = dict(zip(LEVEL_NAMES, (level.float() for level in pyramid), strict=True))
         proposals, _ = self.rpn(ImageList(images.pixels, list(images.sizes)), features)
-        box_features = heads.box_head(heads.box_roi_pool(features, proposals, _padded_sizes(images)))
-        class_logits, box_deltas = heads.box_predictor(box_features)
-        boxes, scores, labels = heads.postprocess_detections(
-            class_logits.float(), box_deltas.float(), proposals, list(images.sizes)
+        class_logits, box_deltas = self._box_outputs(features, images, proposals)
+        detected: tuple[list[Tensor], list[Tensor], list[Tensor]] = heads.postprocess_detections(
+            class_logits, box_deltas, proposals, list(images.sizes)
         )
-        mask_logits = self._mask_logits(features, boxes, images).split([len(b) for b in boxes])
-        return [
-            Detections(b, s, c, _own_class(y, c))
-            for b, s, c, y in zip(boxes, scores, labels, mask_logits, strict=True)
-        ]
+        return detected
+
+    def _classify(
+        self, features: dict[str, Tensor], images: ImageBatch, boxes: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Score and label of the likeliest thing class in every box."""
+        class_logits, _ = self._box_outputs(features, images, boxes)
+        probs = class_logits.softmax(dim=1)[:, 1:]
+        if probs.shape[1] == 0:  # no thing classes, so there are no boxes either
+            return [box[:, 0] for box in boxes], [box[:, 0].long() for box in boxes]
+        scores, labels = probs.max(dim=1)
+        counts = [len(box) for box in boxes]
+        return list(scores.split(counts)), list((labels + 1).split(counts))
+
+    def _box_outputs(
+        self, features: dict[str, Tensor], images: ImageBatch, boxes: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Class logits and box deltas of the box head, over the boxes of all images."""
+        heads = self.roi_heads
+        pooled = heads.box_roi_pool(features, boxes, _padded_sizes(images))
+        class_logits, box_deltas = heads.box_predictor(heads.box_head(pooled))
+        return class_logits.float(), box_deltas.float()
 
     def _mask_logits(self, features: dict[str, Tensor], boxes: list[Tensor], images: ImageBatch) -> Tensor:
         pooled = self.roi_heads.mask_roi_pool(features, boxes, _padded_sizes(images))
@@ -131,6 +169,14 @@ class _Float32RPNHead(RPNHead):  # type: ignore[misc]
     def forward(self, pyramid: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         objectness, deltas = super().forward(pyramid)
         return [level.float() for level in objectness], [level.float() for level in deltas]
+
+
+def _true_labels(boxes: Tensor, labels: Tensor, given: GivenInstances) -> Tensor:
+    """The labels of the true boxes that overlap most, where they are to be given and overlap enough."""
+    if not given.give_labels or len(given.boxes) == 0:
+        return labels
+    overlap, best = box_iou(boxes, given.boxes).max(dim=1)
+    return torch.where(overlap >= SAME_BOX_IOU, given.labels[best], labels)
 
 
 def _own_class(mask_logits: Tensor, labels: Tensor) -> Tensor:

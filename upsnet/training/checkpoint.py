@@ -25,7 +25,8 @@ import torch
 from upsnet.config import Config
 from upsnet.data.categories import CategoryTable
 from upsnet.errors import CheckpointError, UpsnetError
-from upsnet.model.upsnet import UPSNet, build_model
+from upsnet.model.build import build_model
+from upsnet.model.network import Network
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ Content = dict[str, Any]
 class LoadedModel:
     """A trained network, in eval mode on the CPU, and what it was trained with."""
 
-    model: UPSNet
+    model: Network
     config: Config
     table: CategoryTable
     iteration: int

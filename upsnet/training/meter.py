@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from upsnet.config import LossWeights
 
 LOSS_NAMES = tuple(LossWeights.model_fields)
-"""The eight losses, in the order in which they are exchanged and shown."""
+"""All losses, in the order in which they are exchanged and shown."""
 
 
 class Meter:
@@ -28,16 +28,15 @@ class Meter:
         self._images += images
         self._seconds += seconds
 
-    def summary(self, weights: LossWeights, rate: float, iterations_left: int) -> dict[str, float]:
+    def summary(self, losses: Iterable[str], rate: float, iterations_left: int) -> dict[str, float]:
         """Means since the start of the interval, under the names they have in the log and in MLflow.
 
-        `loss/<name>` without its weight for every loss in use, `loss/total` with all weights, the `rate`,
+        `loss/<name>` without its weight for each of `losses`, `loss/total` with all weights, the `rate`,
         `images_per_second` over all workers, `data_seconds` spent waiting for a batch per iteration, and
         `seconds_left` at this speed, evaluations and checkpoints not counted.
         """
-        used = [name for name in LOSS_NAMES if getattr(weights, name) > 0]
         return {
-            **{f"loss/{name}": self._sums[name] / self._iterations for name in ("total", *used)},
+            **{f"loss/{name}": self._sums[name] / self._iterations for name in ("total", *losses)},
             "rate": rate,
             "images_per_second": self._images / self._seconds,
             "data_seconds": self._sums["data_seconds"] / self._iterations,

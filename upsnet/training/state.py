@@ -10,7 +10,7 @@ import torch
 
 from upsnet import distributed
 from upsnet.config import Config
-from upsnet.model.upsnet import UPSNet
+from upsnet.model.network import Network
 from upsnet.training.checkpoint import Content
 
 # Settings that change neither the network nor the course of its training.
@@ -33,7 +33,7 @@ class TrainState:
         best_iteration: where it was reached.
     """
 
-    model: UPSNet
+    model: Network
     optimizer: torch.optim.Optimizer
     config: Config
     categories: list[dict[str, Any]]

@@ -23,7 +23,8 @@ from upsnet.config import Config
 from upsnet.data.loader import TrainLoader
 from upsnet.data.shards import PreparedData
 from upsnet.errors import TrainingError
-from upsnet.model.upsnet import UPSNet, build_model
+from upsnet.model.build import build_model
+from upsnet.model.network import Network
 from upsnet.structures import Batch
 from upsnet.tracking import Tracker
 from upsnet.training import checkpoint
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 STOPPED = 128 + signal.SIGTERM
 """Exit code after SIGTERM, as a shell reports it."""
 
-Validate = Callable[[UPSNet], Mapping[str, float]]
+Validate = Callable[[Network], Mapping[str, float]]
 """Evaluates the network, called by every rank; rank 0's `PQ` decides which checkpoint is the best."""
 
 
@@ -51,7 +52,7 @@ def train(
     validate: Validate | None = None,
     tracker: Tracker,
 ) -> Path:
-    """Trains UPSNet, and writes its checkpoints to `<out>/checkpoints`.
+    """Trains a network, and writes its checkpoints to `<out>/checkpoints`.
 
     Every rank calls it, with the same arguments. On SIGTERM the running iteration is finished, a checkpoint
     is written, and the process exits with code 143.
@@ -141,7 +142,7 @@ def _loop(
             left = schedule.iterations_left(state.images_seen)
             meter.add(means, schedule.global_batch, time.perf_counter() - started)
             if _is_due(state.iteration, settings.log_interval, left):
-                figures = meter.summary(settings.losses, rate, left)
+                figures = meter.summary(losses, rate, left)
                 tracker.log_metrics(figures, state.iteration)
                 _say("%s", log_line(state.iteration, state.iteration + left, figures))
                 meter = Meter()
@@ -174,16 +175,16 @@ def start_state(config: Config, data: PreparedData, device: torch.device) -> Tra
 def compute_losses(state: TrainState, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
     """The losses of a batch, unweighted, by name and without those of weight 0; and their weighted sum."""
     settings = state.config.training
-    weights = {name: factor for name in LOSS_NAMES if (factor := getattr(settings.losses, name)) > 0}
     device = next(state.model.parameters()).device
     targets = [target.to(device) for target in batch.targets]
     with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
         losses = state.model.losses(
             batch.images.to(device), targets, settings.losses, settings.semantic_loss_stride
         )
-    losses = {name: losses[name].float() for name in weights}
-    total = sum((weights[name] * loss for name, loss in losses.items()), torch.zeros((), device=device))
-    return losses, total
+    weights = {name: getattr(settings.losses, name) for name in losses}
+    used = {name: losses[name].float() for name in LOSS_NAMES if weights.get(name, 0.0) > 0}
+    total = sum((weights[name] * loss for name, loss in used.items()), torch.zeros((), device=device))
+    return used, total
 
 
 def update(state: TrainState, total: Tensor, rate: float) -> None:
