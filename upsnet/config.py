@@ -55,6 +55,13 @@ class CocoConfig(Section):
     """Split to evaluate on."""
 
 
+class CityscapesConfig(Section):
+    """Cityscapes as downloaded and unpacked."""
+
+    root: str
+    """Folder that holds `leftImg8bit` and `gtFine`."""
+
+
 class SyntheticConfig(Section):
     """Street scenes that the program paints itself."""
 
@@ -75,12 +82,14 @@ class SyntheticConfig(Section):
 class DataConfig(Section):
     """What `prepare` turns into shards."""
 
-    source: Literal["synthetic", "coco"] = "synthetic"
+    source: Literal["synthetic", "coco", "cityscapes"] = "synthetic"
     """Kind of source; its settings are in the section of the same name."""
     synthetic: SyntheticConfig = SyntheticConfig()
     """Settings of the synthetic source."""
     coco: CocoConfig | None = None
     """Settings of the coco source."""
+    cityscapes: CityscapesConfig | None = None
+    """Settings of the cityscapes source."""
     shard_megabytes: Positive = 256
     """A shard is closed when it is larger than this."""
 
@@ -88,6 +97,8 @@ class DataConfig(Section):
     def _source_has_settings(self) -> DataConfig:
         if self.source == "coco" and self.coco is None:
             raise ValueError("source is 'coco', so data.coco.train and data.coco.val must be given")
+        if self.source == "cityscapes" and self.cityscapes is None:
+            raise ValueError("source is 'cityscapes', so data.cityscapes.root must be given")
         return self
 
 
