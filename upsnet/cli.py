@@ -43,6 +43,10 @@ app = typer.Typer(
 ConfigFile = Annotated[Path, typer.Option("--config", help="Resolved config.yaml, see 'upsnet configure'.")]
 DataFolder = Annotated[Path, typer.Option("--data", help="Prepared data, see 'upsnet prepare'.")]
 Processes = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")]
+SemanticCheckpoint = Annotated[
+    Path | None,
+    typer.Option(help="Second network, for the semantic part beside a Mask R-CNN (MR-CNN-PSP)."),
+]
 Workers = Annotated[
     int, typer.Option(min=1, envvar="WORKERS", help="Processes that share the work, started by horovodrun.")
 ]
@@ -138,6 +142,7 @@ def evaluate(
     config: Annotated[
         Path | None, typer.Option(help="Inference and evaluation settings; default: the checkpoint's.")
     ] = None,
+    semantic_checkpoint: SemanticCheckpoint = None,
     workers: Workers = 1,
 ) -> None:
     """Run a network over the validation images and write all figures."""
@@ -145,24 +150,28 @@ def evaluate(
     from upsnet.training.checkpoint import load_model
 
     given, prepared = read_config(config) if config else None, PreparedData(data)
-    loaded = load_model(checkpoint)
+    loaded = load_model(checkpoint, semantic_checkpoint)
     make_folder(out)
     launch_workers(workers)
     from upsnet import distributed
     from upsnet.evaluation.evaluator import evaluate as evaluate_model
     from upsnet.evaluation.report import print_report
-    from upsnet.inference.predictor import Predictor
+    from upsnet.inference.oracles import predictor_for
     from upsnet.tracking import open_tracker
 
     distributed.init()
     distributed.limit_threads()
     settings = _evaluation_settings(loaded.config, given)
-    predictor = Predictor(loaded.model, loaded.table, settings.inference, distributed.device())
-    metrics = evaluate_model(predictor, prepared, settings, out, table=loaded.table)
-    tracker = open_tracker(
-        settings.tracking, out, run_file=_run_file(checkpoint, out), run_name=_run_name(settings)
+    predictor = predictor_for(
+        loaded.model, loaded.table, settings.inference, distributed.device(), settings.evaluation
     )
+    metrics = evaluate_model(predictor, prepared, settings, out, table=loaded.table)
+    same_run = _run_name(settings) == _run_name(loaded.config)
+    run_file = _run_file(checkpoint, out) if same_run else out / RUN_FILE
+    tracker = open_tracker(settings.tracking, out, run_file=run_file, run_name=_run_name(settings))
     with _closing(tracker):
+        if not same_run:
+            _log_inputs(tracker, settings, prepared)
         if distributed.is_main():
             _log_evaluation(tracker, metrics, settings, out, loaded.iteration)
             print_report(metrics, _console())
@@ -196,6 +205,10 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="JPEG or PNG files.")],
     checkpoint: Annotated[Path, typer.Option(help="A checkpoint, or the folder of a training.")],
     out: Annotated[Path, typer.Option(help="Folder of the overlays, panoptic PNGs and JSONs.")],
+    config: Annotated[
+        Path | None, typer.Option(help="Inference settings; default: the checkpoint's.")
+    ] = None,
+    semantic_checkpoint: SemanticCheckpoint = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; default: the GPU if there is one.")] = "",
 ) -> None:
     """Segment images; those that cannot be read are named at the end."""
@@ -205,8 +218,10 @@ def predict(
     from upsnet.training.checkpoint import load_model
 
     names = output_names(images, out)
-    loaded = load_model(checkpoint)
-    predictor = Predictor(loaded.model, loaded.table, loaded.config.inference, _device(device))
+    given = read_config(config) if config else None
+    loaded = load_model(checkpoint, semantic_checkpoint)
+    settings = _evaluation_settings(loaded.config, given).inference
+    predictor = Predictor(loaded.model, loaded.table, settings, _device(device))
     make_folder(out)
     faults = []
     for path, name in zip(images, names, strict=True):
@@ -329,7 +344,7 @@ def _evaluation_settings(trained: Config, given: Config | None) -> Config:
     """The configuration of the training, with the sections that `evaluate` reads as given."""
     if given is None:
         return trained
-    sections = ("inference", "evaluation", "tracking")
+    sections = ("preset", "variant", "inference", "evaluation", "tracking")
     return trained.model_copy(update={name: getattr(given, name) for name in sections})
 
 

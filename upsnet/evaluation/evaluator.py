@@ -115,9 +115,12 @@ def evaluate(
         metrics = {
             "preset": config.preset,
             "variant": config.variant,
+            "seed": config.seed,
+            "network": config.model.network,
             "device": _device_name(predictor.device),
             "short_side": config.inference.short_side,
             "long_side": config.inference.long_side,
+            "scales": list(config.inference.scales),
             **combine_shares(shares, data.categories),
         }
         if out is not None:

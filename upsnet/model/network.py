@@ -26,13 +26,15 @@ class NetworkOutput:
 
     Attributes:
         detections: of the instance head, in input pixels; empty for a network without one.
-        semantic_logits: (S + T, H/4, W/4) of the padded input.
+        semantic_logits: (S + T, H/stride, W/stride) of the padded input.
         size: height and width of the input without padding.
+        stride: of the semantic logits.
     """
 
     detections: Detections
     semantic_logits: Tensor
     size: Size
+    stride: int = 4
 
 
 class Network(nn.Module):

@@ -138,6 +138,22 @@ def panoptic_argmax(
     return PanopticArgmax(channel, running.class_id)
 
 
+def semantic_argmax(semantic_logits: Tensor, stride: int, size: Size) -> Tensor:
+    """The (H, W) int64 class ids that the semantic logits say at the input size; ties go to the lower class.
+
+    Args:
+        semantic_logits: (S + T, h, w) at 1 / `stride` of the padded input.
+        stride: factor by which they are upsampled, bilinearly.
+        size: (H, W) of the input without padding.
+    """
+    best = torch.full(size, -torch.inf, device=semantic_logits.device)
+    class_id = torch.zeros(size, dtype=torch.int64, device=best.device)
+    for start, end in _chunks(0, len(semantic_logits)):
+        value, index = _upsample(semantic_logits[start:end], stride, size).max(dim=0)
+        _raise_to(best, class_id, value, index + start)
+    return class_id
+
+
 class _SemanticMaxima:
     """Running maxima over semantic channels that arrive in chunks, in order."""
 

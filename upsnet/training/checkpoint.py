@@ -16,7 +16,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,7 +26,9 @@ from upsnet.config import Config
 from upsnet.data.categories import CategoryTable
 from upsnet.errors import CheckpointError, UpsnetError
 from upsnet.model.build import build_model
+from upsnet.model.mask_rcnn import MaskRCNN
 from upsnet.model.network import Network
+from upsnet.model.pair import NetworkPair
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,8 @@ FORMAT = 1
 FOLDER = "checkpoints"
 BEST = "best.pt"
 PATTERN = "iteration-*.pt"
+PAIR = "mr_cnn_psp"
+"""Network and variant of two checkpoints together."""
 COMMENT_START = b"sha256:"
 COMMENT_BYTES = len(COMMENT_START) + 64
 
@@ -54,8 +58,40 @@ class LoadedModel:
     data_version: str
 
 
-def load_model(path: Path) -> LoadedModel:
+def load_model(path: Path, semantic_path: Path | None = None) -> LoadedModel:
     """Loads the network of a checkpoint for inference.
+
+    With a second one, the first (a Mask R-CNN) only detects and the second does the semantic part; what both
+    were trained with is that of the first.
+
+    Args:
+        path: a checkpoint, or a folder of a training or of its checkpoints: then its newest good one.
+        semantic_path: likewise, of the semantic network.
+
+    Raises:
+        CheckpointError: missing, damaged, not a checkpoint of this program, or the two do not fit together.
+    """
+    loaded = _load_one(path)
+    if semantic_path is None:
+        return loaded
+    semantic = _load_one(semantic_path)
+    if not isinstance(loaded.model, MaskRCNN) or semantic.config.model.network == "mask_rcnn":
+        raise CheckpointError(
+            f"{path} is a {loaded.config.model.network}, {semantic_path} a {semantic.config.model.network}; "
+            "expected a mask_rcnn and, for the semantic part, a pspnet or an upsnet"
+        )
+    if loaded.table.categories != semantic.table.categories:
+        raise CheckpointError(f"{path} and {semantic_path} were trained with different categories")
+    model_config = loaded.config.model.model_copy(update={"network": PAIR})
+    return replace(
+        loaded,
+        model=NetworkPair(loaded.model, semantic.model).eval(),
+        config=loaded.config.model_copy(update={"variant": PAIR, "model": model_config}),
+    )
+
+
+def _load_one(path: Path) -> LoadedModel:
+    """Loads the network of one checkpoint.
 
     Args:
         path: a checkpoint, or a folder of a training or of its checkpoints: then its newest good one.
