@@ -7,20 +7,15 @@ not depend on the number of workers. A few images per worker are in memory, neve
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
 import re
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from upsnet.config import DataConfig
 from upsnet.data.coco import CocoSource
 from upsnet.data.faults import Fault, fault_report, skipped_images, warn_of
+from upsnet.data.parallel import read_image, workers
 from upsnet.data.shards import (
     CATEGORIES,
     MANIFEST,
@@ -30,18 +25,12 @@ from upsnet.data.shards import (
     SplitName,
     write_manifest,
 )
-from upsnet.data.sources import Reading, Source, SyntheticSource
+from upsnet.data.sources import Source, SyntheticSource
 from upsnet.data.staging import staged_folder
-from upsnet.data.worker_life import live_with_parent
 from upsnet.errors import DataError
 from upsnet.progress import show_progress
 
-READ_AHEAD = 4
-"""Images per worker that may wait for being written."""
-
 log = logging.getLogger(__name__)
-
-ReadAll = Callable[[SplitName, Sequence[int]], Iterator[Reading]]
 
 
 def prepare(
@@ -64,12 +53,13 @@ def prepare(
     """
     source = open_source(config)
     faults, notes = list(source.faults), _images_in_both(source)
-    with staged_folder(out, _is_ours) as folder, _workers(source, processes) as read_all:
+    with staged_folder(out, _is_ours) as folder, workers(source, processes) as over_images:
         splits = {}
         for name in SPLITS:
             with ShardWriter(folder, name, config.shard_megabytes * 10**6) as writer:
                 ids = source.image_ids(name)
-                for reading in show_progress(read_all(name, ids), len(ids), f"prepare {name}"):
+                readings = over_images(read_image, name, ids)
+                for reading in show_progress(readings, len(ids), f"prepare {name}"):
                     faults += reading.faults
                     notes += reading.notes
                     # Once the data is refused, the other images are only checked, for the report.
@@ -119,51 +109,3 @@ def _refuse_empty(splits: dict[SplitName, dict[str, Any]], faults: Sequence[Faul
 def _log_result(out: Path, splits: dict[SplitName, dict[str, Any]], skipped: int) -> None:
     counts = ", ".join(f"{summary['images']} {name} images" for name, summary in splits.items())
     log.info("prepared %s: %s%s", out, counts, f", {skipped} left out" if skipped else "")
-
-
-@contextmanager
-def _workers(source: Source, processes: int | None) -> Iterator[ReadAll]:
-    """Yields a function that reads the images of a split in parallel and yields the results in order."""
-    count = processes or len(os.sched_getaffinity(0))
-    if count == 1:
-        yield lambda split, ids: (source.read(split, image_id) for image_id in ids)
-        return
-    # Forked workers share the annotations' memory.
-    context = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(count, context, initializer=_begin_worker, initargs=(source,))
-    try:
-        pool.submit(int)  # forks the workers now, before the progress bar starts its thread
-        yield lambda split, ids: _read_in_order(pool, split, ids, count * READ_AHEAD)
-    except BrokenProcessPool as error:
-        raise DataError(
-            "a worker process died, most often for lack of memory; try fewer with --processes 1"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _read_in_order(
-    pool: ProcessPoolExecutor, split: SplitName, ids: Sequence[int], ahead: int
-) -> Iterator[Reading]:
-    pending: deque[Future[Reading]] = deque()
-    for image_id in ids:
-        pending.append(pool.submit(_read, split, image_id))
-        if len(pending) >= ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
-
-
-_source: Source | None = None
-"""Source of this worker process."""
-
-
-def _begin_worker(source: Source) -> None:
-    global _source
-    _source = source
-    live_with_parent()
-
-
-def _read(split: SplitName, image_id: int) -> Reading:
-    assert _source is not None, "set by _begin_worker"
-    return _source.read(split, image_id)
