@@ -1,7 +1,7 @@
 # UPSNet panoptic segmentation. `make` lists what there is; every target does the set-up that it needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow test-gpu lint format mlflow lock clean
+.PHONY: help setup run ablation test test-slow test-gpu lint format mlflow lock clean
 
 # HOROVOD=0: the one-process product, which needs no compiler.
 HOROVOD ?= 1
@@ -11,6 +11,10 @@ endif
 # Training and evaluation processes of `make run`.
 WORKERS ?= 2
 export HOROVOD
+
+# DVC wants a git repository unless it is told that there is none, and dvc.yaml calls `upsnet` by name.
+DVC_REPRO = { [ "$$(git rev-parse --show-toplevel 2>/dev/null)" = "$(CURDIR)" ] \
+  || .venv/bin/dvc config --local core.no_scm true; } && PATH="$(CURDIR)/.venv/bin:$$PATH" WORKERS=$(WORKERS) dvc repro
 
 # One thread per test process: several processes on all cores are faster than one with all threads.
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest
@@ -24,11 +28,14 @@ setup: ## make .venv: the locked packages, and Horovod built from its source rel
 	@setup/venv.sh
 
 run: setup ## prepare, train and evaluate what params.yaml names, and print the table
-	@# DVC wants a git repository unless it is told that there is none.
-	@[ "$$(git rev-parse --show-toplevel 2>/dev/null)" = "$(CURDIR)" ] || .venv/bin/dvc config --local core.no_scm true
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" WORKERS=$(WORKERS) dvc repro # dvc.yaml calls `upsnet` by name
+	@$(DVC_REPRO)
 	@.venv/bin/upsnet report runs/evaluate/metrics.json
 	@echo "Pictures: runs/evaluate/strips/   figures: runs/evaluate/metrics.json   MLflow: make mlflow"
+
+ablation: setup ## train and evaluate the systems and switches of the paper's tables on it (an hour), and compare
+	@$(DVC_REPRO) ablation/dvc.yaml
+	@.venv/bin/upsnet compare runs/ablation --out runs/compare
+	@echo "The same tables, to open in a browser: runs/compare/compare.html"
 
 test: lint ## lint and the default tests (minutes)
 	$(PYTEST) $(SPREAD) -m "not slow and not gpu"

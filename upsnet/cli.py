@@ -61,7 +61,9 @@ def configure(
         typer.Option(help="Name in configs/variants/, or a YAML file; several: a+b, or repeated."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the resolved config.yaml.")] = None,
-    summary: Annotated[bool, typer.Option("--summary", help="Print the network's parameters.")] = False,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Print the network's parameters and GFLOPs.")
+    ] = False,
     stuff: Annotated[int | None, typer.Option(min=0, help="Stuff classes, for --summary.")] = None,
     things: Annotated[int | None, typer.Option(min=0, help="Thing classes, for --summary.")] = None,
     help_config: Annotated[bool, typer.Option("--help-config", help="Print the manual of all keys.")] = False,
@@ -76,7 +78,9 @@ def configure(
         write_file(to_yaml(config), out)
         print(f"wrote {out}")
     if summary:
-        print(_summary(config, stuff, things))
+        from upsnet.model.summary import summary as describe
+
+        print(describe(config, *_class_counts(config, stuff, things)))
     if out is None and not summary:
         raise UpsnetError("configure: nothing to do; give --out config.yaml, --summary or --help-config")
 
@@ -257,25 +261,6 @@ def main() -> None:
         sys.exit(2)
 
 
-def _summary(config: Config, stuff: int | None, things: int | None) -> str:
-    """The network's parameters by part; frozen batch norms count with their affine pairs."""
-    from upsnet.model.build import build_model
-    from upsnet.model.network import count_parameters
-
-    num_stuff, num_things = _class_counts(config, stuff, things)
-    untrained = config.model.model_copy(update={"weights": "none"})
-    model = build_model(untrained, num_stuff, num_things)
-    parts = [*model.named_children(), ("total", model)]
-    lines = [
-        f"{num_stuff} stuff + {num_things} thing classes",
-        f"{'parameters':24}{'all':>12}{'trainable':>12}",
-    ]
-    for name, part in parts:
-        trainable = sum(p.numel() for p in part.parameters() if p.requires_grad)
-        lines.append(f"{name:24}{count_parameters(part):12,}{trainable:12,}")
-    return "\n".join(lines)
-
-
 def _class_counts(config: Config, stuff: int | None, things: int | None) -> tuple[int, int]:
     """Number of stuff and thing classes: as given, else those of COCO or of the synthetic scenes."""
     num_stuff, num_things = 53, 80
@@ -307,6 +292,7 @@ def _log_inputs(tracker: Tracker, config: Config, data: PreparedData) -> None:
         {
             "preset": config.preset,
             "variant": config.variant,
+            "seed": config.seed,
             "data_version": data.version,
             "workers": distributed.world_size(),
             **git_tags(),

@@ -203,7 +203,7 @@ def git_tags() -> dict[str, str]:
         if Path(git("rev-parse", "--show-toplevel")) != root:
             return {}
         # DVC writes its lock file in the middle of the very run that asks.
-        changes = git("status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
+        changes = git("status", "--porcelain", "--", ".", ":(exclude)*dvc.lock")
         return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": str(bool(changes))}
     except (OSError, subprocess.SubprocessError):
         return {}
