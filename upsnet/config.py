@@ -390,6 +390,11 @@ class Config(Section):
             raise ValueError(
                 "model.network mask_rcnn cannot be evaluated alone: training.evaluation_interval must be 0"
             )
+        if network == "pspnet" and self.model.norm == "batch" and self.loader.images_per_worker == 1:
+            raise ValueError(
+                "model.network pspnet pools an image to one pixel, which batch norm cannot normalise: with "
+                "model.norm batch, loader.images_per_worker must be 2 or more"
+            )
         return self
 
 

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -16,6 +17,7 @@ from upsnet.training.optimizer import (
 )
 
 PAPER = TrainingConfig()
+POLY = TrainingConfig(schedule="poly", base_rate=0.01, iterations=220_000)
 BATCHES = st.integers(1, 256)
 
 
@@ -72,6 +74,31 @@ def test_the_paper_s_schedule_at_its_own_batch():
     assert schedule.iterations_left(0) == 90_000
 
 
+def test_the_poly_rate_falls_as_a_power_of_what_is_left():
+    schedule = Schedule(POLY, global_batch=16)
+
+    def rate(iteration):
+        return schedule.rate(iteration * 16)
+
+    assert rate(0) == pytest.approx(0.001)
+    assert rate(1500) == pytest.approx(0.01 * (1 - 1500 / 220_000) ** 0.9)
+    assert rate(110_000) == pytest.approx(0.01 * 0.5**0.9)
+    assert rate(80_000) == pytest.approx(0.01 * (14 / 22) ** 0.9)  # without the default's steps
+    linear = Schedule(POLY.model_copy(update={"poly_power": 1.0}), global_batch=16)
+    assert linear.rate(165_000 * 16) == pytest.approx(0.0025)
+
+
+@given(BATCHES, st.integers(1, 1000))
+def test_the_poly_rate_only_falls_after_the_warm_up_and_is_positive_in_the_last_iteration(batch, iterations):
+    config = TrainingConfig(schedule="poly", iterations=iterations, warmup_iterations=0)
+    schedule = Schedule(config, batch)
+    starts = range(0, schedule.iterations_left(0) * batch, batch)
+    rates = [schedule.rate(images_seen) for images_seen in starts]
+    assert all(after < before for before, after in itertools.pairwise(rates))
+    assert rates[-1] > 0
+    assert schedule.rate(starts[-1] + batch) >= 0  # training is over; a power of less than 0 is no number
+
+
 def test_two_workers_take_eight_times_the_iterations_at_an_eighth_of_the_rate():
     schedule = Schedule(PAPER, global_batch=2)
     assert schedule.iterations_left(0) == 720_000
@@ -87,10 +114,10 @@ def test_iterations_are_rounded_up():
     assert schedule.iterations_left(21) == 0
 
 
-@given(BATCHES, st.integers(0, 2_000_000))
-def test_the_rate_is_linear_in_the_batch_wherever_training_is(batch, images_seen):
-    one = Schedule(PAPER, global_batch=1).rate(images_seen)
-    assert math.isclose(Schedule(PAPER, global_batch=batch).rate(images_seen), batch * one)
+@given(st.sampled_from([PAPER, POLY]), BATCHES, st.integers(0, 4_000_000))
+def test_the_rate_is_linear_in_the_batch_wherever_training_is(config, batch, images_seen):
+    one = Schedule(config, global_batch=1).rate(images_seen)
+    assert math.isclose(Schedule(config, global_batch=batch).rate(images_seen), batch * one)
 
 
 @given(BATCHES, BATCHES, st.integers(0, 3_000_000))

@@ -24,7 +24,7 @@ NORM_LAYERS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 class Schedule:
     """Rate and length of a training with `global_batch` images per iteration, over all workers.
 
-    Source: UPSNet 3.2 and 6.1; linear rule: Goyal et al. 2017.
+    Source: UPSNet 3.2 and 6.1; poly rate: UPSNet 4 (for PSPNet); linear rule: Goyal et al. 2017.
     """
 
     config: TrainingConfig
@@ -44,7 +44,11 @@ class Schedule:
         config = self.config
         reference_iteration = images_seen / config.reference_batch
         rate = config.base_rate * self.global_batch / config.reference_batch
-        rate *= config.step_factor ** sum(reference_iteration >= step for step in config.steps)
+        if config.schedule == "poly":
+            # An iteration starts before the end, so even the last one has a rate above 0.
+            rate *= max(0.0, 1 - reference_iteration / config.iterations) ** config.poly_power
+        else:
+            rate *= config.step_factor ** sum(reference_iteration >= step for step in config.steps)
         if reference_iteration < config.warmup_iterations:
             progress = reference_iteration / config.warmup_iterations
             rate *= config.warmup_factor + (1 - config.warmup_factor) * progress
