@@ -31,7 +31,8 @@ class DeformableConv2d(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         # torchvision's kernel does not know bfloat16 on every device, so autocast stops here.
         offset = self.offset(features).float()
-        with torch.autocast(features.device.type, enabled=False):
+        # Nor does the meta device, on which operations are counted, know autocast: it stands for the CPU.
+        with torch.autocast("cuda" if features.is_cuda else "cpu", enabled=False):
             if features.is_cuda:
                 output: Tensor = self.conv(features.float(), offset)
                 return output
