@@ -6,9 +6,9 @@ Shapes: H x W pixels.
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -16,12 +16,20 @@ from upsnet.config import CocoConfig, CocoSplit
 from upsnet.data.categories import CategoryTable
 from upsnet.data.coco_json import CocoAnnotations, CocoEntry, read_annotations
 from upsnet.data.faults import Fault, Findings, listed
-from upsnet.data.panoptic_png import MAX_SEGMENT_ID, decode_panoptic_png, measure_segments
+from upsnet.data.panoptic_png import (
+    HEADER_BYTES,
+    MAX_SEGMENT_ID,
+    decode_panoptic_png,
+    measure_segments,
+    panoptic_png_size,
+)
 from upsnet.data.shards import SPLITS, Record, SplitName
-from upsnet.data.source_image import JpegImage, to_jpeg
-from upsnet.data.sources import Reading
+from upsnet.data.source_image import JpegImage, possible_sizes, to_jpeg
+from upsnet.data.sources import Glance, Reading
 from upsnet.errors import DataError
 from upsnet.structures import VOID, Segment, Size
+
+T = TypeVar("T")
 
 
 class CocoSource:
@@ -42,8 +50,9 @@ class CocoSource:
         self.categories = self._annotations["train"].table
         if self._annotations["val"].table != self.categories:
             raise DataError(
-                f"{config.train.annotations} and {config.val.annotations}: their categories differ; "
-                "both splits need the same list"
+                f"{config.train.annotations} and {config.val.annotations}: their categories differ "
+                f"({_difference(self.categories, self._annotations['val'].table)}); both splits need the "
+                "same list: give both files the longer one, whether each category occurs or not"
             )
         self.faults: Sequence[Fault] = [fault for name in SPLITS for fault in self._annotations[name].faults]
 
@@ -83,6 +92,20 @@ class CocoSource:
         segments = self._segments(declared, panoptic_map, findings)
         record = None if findings.faults else Record(image_id, image.data, png, segments)
         return Reading(record, image.size, tuple(findings.faults), tuple(findings.notes))
+
+    def glance(self, split: SplitName, image_id: int) -> Glance:
+        """Looks at one image's entry in the JSON and at the headers of its files."""
+        findings = Findings(split, image_id)
+        entry, folders = self._annotations[split].entries[image_id], self._folders[split]
+        declared = _declared_segments(json.loads(entry.segments), self.categories, findings)
+        png_size = _from_file(_masks_folder(folders) / entry.png_file, "PNG", findings, _header_size)
+        sizes = _from_file(Path(folders.images) / entry.image_file, "image", findings, possible_sizes)
+        size = png_size if sizes and png_size in sizes else sizes[0] if sizes else None
+        if size is not None and png_size is not None:
+            _compare_sizes(size, png_size, entry.size, findings)
+        known = [value for value in declared.values() if value is not None]
+        segments = tuple((value["category_id"], self._is_crowd(value)) for value in known)
+        return Glance(size, segments, tuple(findings.faults))
 
     def _segments(
         self, declared: dict[int, Any], panoptic_map: np.ndarray, findings: Findings
@@ -126,6 +149,21 @@ def _read_both(folders: dict[SplitName, CocoSplit]) -> dict[SplitName, CocoAnnot
     return annotations
 
 
+def _difference(train: CategoryTable, val: CategoryTable) -> str:
+    """How the second table differs from the first, in a few words."""
+    ids = {name: set(table.class_id_of) for name, table in (("train", train), ("val", val))}
+    parts = [
+        f"only in {name}: {listed(sorted(ids[name] - ids[other]))}"
+        for name, other in (("train", "val"), ("val", "train"))
+        if ids[name] - ids[other]
+    ]
+    of_val = {category.category_id: category for category in val.categories}
+    changed = [c.category_id for c in train.categories if of_val.get(c.category_id, c) != c]
+    if changed:
+        parts.append(f"other name, kind or colour: {listed(changed)}")
+    return "category ids " + "; ".join(parts)
+
+
 def _masks_folder(split: CocoSplit) -> Path:
     return Path(split.masks) if split.masks else Path(split.annotations).with_suffix("")
 
@@ -154,17 +192,28 @@ def _declared_segments(values: list[Any], table: CategoryTable, findings: Findin
 
 def _read_file(path: Path, what: str, findings: Findings) -> bytes:
     """A file's bytes, empty when it cannot be read."""
+    data = _from_file(path, what, findings, lambda file: file.read())
+    if data == b"":
+        findings.fault(f"{what} unreadable", f"{path.name} is empty")
+    return data or b""
+
+
+def _from_file(path: Path, what: str, findings: Findings, read: Callable[[BinaryIO], T]) -> T | None:
+    """What `read` makes of a file, None when it cannot be read."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            return read(file)
     except (FileNotFoundError, NotADirectoryError):
         findings.fault(f"{what} missing", path.name)
     except OSError as error:
         findings.fault(f"{what} unreadable", f"{path.name} ({error.strerror})")
-    else:
-        if not data:
-            findings.fault(f"{what} unreadable", f"{path.name} is empty")
-        return data
-    return b""
+    except DataError as error:
+        findings.fault(f"{what} unreadable", f"{path.name}: {error}")
+    return None
+
+
+def _header_size(file: BinaryIO) -> Size:
+    return panoptic_png_size(file.read(HEADER_BYTES))
 
 
 def _decode_map(data: bytes, name: str, findings: Findings) -> np.ndarray | None:

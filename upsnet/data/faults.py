@@ -11,6 +11,26 @@ from typing import Any
 LARGEST_REPORT = 20
 """Faults that the report spells out; the others are counted."""
 
+ADVICE = {
+    "image missing": "put the file into the folder of images, or take the image out of the JSON",
+    "PNG missing": "put the file into the folder of PNGs (masks:), or take the image out of the JSON",
+    "image unreadable": "fetch the file again, or write it anew as an ordinary JPEG or PNG",
+    "PNG unreadable": "write it anew as an 8-bit RGB PNG with id = R + 256 G + 65536 B",
+    "sizes differ": "image, PNG and JSON must agree: resize none of them alone, and PNGs without smoothing",
+    "bad segment": "mend the entry of segments_info, or leave it out",
+    "duplicate segment id": "give every segment of an image an id of its own",
+    "unknown category": "add the category to categories, or give the segment another category_id",
+    "segment in the PNG but not in the JSON": "list the id in segments_info, or paint these pixels 0 (void)",
+    "segment in the JSON but not in the PNG": "take the segment out of segments_info, or paint its pixels",
+    "zero-area segment": "take the segment out of segments_info",
+    "duplicate image id": "give every image an id of its own, in images and in annotations",
+    "duplicate annotation": "keep one annotation per image",
+    "image without annotation": "add its annotation, or take the image out of images",
+    "annotation of an unknown image": "add the image to images, or take the annotation out",
+    "unsafe file name": "name files by a path inside the folder, without '..' and not from the root",
+}
+"""What to do about each kind of fault."""
+
 log = logging.getLogger(__name__)
 
 
@@ -53,13 +73,15 @@ class Findings:
 
 
 def fault_report(faults: Sequence[Fault]) -> str:
-    """All faults as one text: the counts per kind and the first of them."""
+    """All faults as one text: the counts per kind, the first of them, and what to do about each kind."""
     images = len({(fault.split, fault.image_id) for fault in faults})
     counts = ", ".join(f"{count} x {kind}" for kind, count in Counter(f.kind for f in faults).most_common())
     lines = [f"the data has {len(faults)} faults in {images} images: {counts}"]
     lines += [f"  {fault}" for fault in faults[:LARGEST_REPORT]]
     if len(faults) > LARGEST_REPORT:
         lines.append(f"  ... and {len(faults) - LARGEST_REPORT} more")
+    kinds = dict.fromkeys(fault.kind for fault in faults)
+    lines += [f"{kind}: {ADVICE[kind]}" for kind in kinds if kind in ADVICE]
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from upsnet.errors import DataError
 
 MAX_SEGMENT_ID = 256**3 - 1
 """The largest id that three bytes hold."""
+
+HEADER_BYTES = 26
+"""Signature, size, bit depth and colour type of a PNG."""
 
 
 def rgb2id(rgb: np.ndarray) -> np.ndarray:
@@ -65,6 +69,17 @@ def decode_panoptic_png(source: bytes | Path) -> np.ndarray:
     return (np.frombuffer(packed, "<i4").reshape(height, width) & MAX_SEGMENT_ID).astype(np.int32, copy=False)
 
 
+def panoptic_png_size(header: bytes) -> tuple[int, int]:
+    """Height and width, from the first `HEADER_BYTES` of a panoptic PNG.
+
+    Raises:
+        DataError: no PNG, or one without three channels of 8 bits.
+    """
+    _refuse_other_formats(header, "panoptic PNG")
+    width, height = struct.unpack(">II", header[16:24])
+    return height, width
+
+
 def encode_panoptic_png(panoptic_map: np.ndarray) -> bytes:
     """(H, W) segment ids -> the bytes of a panoptic PNG; the same map gives the same bytes.
 
@@ -109,7 +124,7 @@ def _refuse_other_formats(data: bytes, where: str) -> None:
     """Looks at the PNG header: Pillow would quietly cut 16 bits to 8 and turn grey into a colour."""
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         raise DataError(f"{where}: is not a PNG file; segment ids need a lossless RGB PNG")
-    if len(data) < 26:
+    if len(data) < HEADER_BYTES:
         raise DataError(f"{where}: is a damaged PNG (it ends in the header)")
     bits, colour_type = data[24], data[25]
     if bits == 16 or colour_type in (0, 4):

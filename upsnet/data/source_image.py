@@ -8,11 +8,13 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from upsnet.data.images import FORMATS, decode_rgb
+from upsnet.errors import DataError
 from upsnet.structures import Size
 
 QUALITY = 95
@@ -68,6 +70,25 @@ def to_jpeg(data: bytes, truth_size: Size | None) -> JpegImage:
         picture = Image.fromarray(pixels).transpose(_UNDO[orientation])
         return JpegImage(encode_jpeg(picture), lying, kind, tag_dropped=True)
     return JpegImage(encode_jpeg(Image.fromarray(pixels)), size, kind or "EXIF-rotated JPEG")
+
+
+def possible_sizes(file: BinaryIO) -> tuple[Size, ...]:
+    """Height and width from the header of an image file: upright, then as the pixels lie where EXIF rotates.
+
+    Raises:
+        DataError: the file is no JPEG or PNG, or its header is damaged.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(file, formats=FORMATS) as image:
+                lying = (image.height, image.width)
+                rotated = image.getexif().get(ORIENTATION, 1) in _UNDO
+    except UnidentifiedImageError:
+        raise DataError("not a JPEG or PNG image") from None
+    except Exception as error:  # damaged headers make Pillow raise nearly anything
+        raise DataError(f"image is damaged: {error}") from error
+    return (lying[::-1], lying) if rotated else (lying,)
 
 
 def encode_jpeg(image: Image.Image | np.ndarray, quality: int = QUALITY) -> bytes:

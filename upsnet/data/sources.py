@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from upsnet.config import SyntheticConfig
 from upsnet.data.categories import CategoryTable
@@ -39,6 +39,21 @@ class Reading:
     notes: tuple[Fault, ...] = ()
 
 
+@dataclass(frozen=True)
+class Glance:
+    """What one image looks like from outside: by the annotations and the headers of its files.
+
+    Attributes:
+        size: height and width, None where no header can be read.
+        segments: category_id and iscrowd of every segment.
+        faults: why it cannot be used, as far as that can be seen without decoding.
+    """
+
+    size: Size | None
+    segments: tuple[tuple[int, bool], ...]
+    faults: tuple[Fault, ...] = ()
+
+
 class Source(Protocol):
     """A data set that can be prepared. It is sent to worker processes, so it holds no open files."""
 
@@ -57,6 +72,14 @@ class Source(Protocol):
 
     def read(self, split: SplitName, image_id: int) -> Reading:
         """Reads and checks one image; everything that is wrong with it is in the result, not raised."""
+
+
+@runtime_checkable
+class GlancingSource(Source, Protocol):
+    """A source that can also be looked over quickly, every image of it."""
+
+    def glance(self, split: SplitName, image_id: int) -> Glance:
+        """Looks at one image without decoding it; what it finds wrong, `read` finds wrong, too."""
 
 
 class SyntheticSource:
