@@ -129,7 +129,8 @@ def test_an_overlay_of_another_size_is_refused() -> None:
 
 def test_a_strip_shows_three_pictures_below_their_titles() -> None:
     panels = [np.full((40, 70, 3), shade, np.uint8) for shade in (10, 20, 30)]
-    picture = strip(*panels)
+    titles = ("image", "truth", "prediction")
+    picture = strip(dict(zip(titles, panels, strict=True)))
     bar = picture.shape[0] - 40
     gap = (picture.shape[1] - 210) // 2
     assert bar >= 10
@@ -138,7 +139,7 @@ def test_a_strip_shows_three_pictures_below_their_titles() -> None:
         left = number * (70 + gap)
         assert (picture[bar:, left : left + 70] == shade).all()
         assert (picture[:bar, left : left + 70] > 180).any()  # letters
-    other = strip(*panels, titles=("image", "truth", "UPSNet"))
+    other = strip(dict(zip(("image", "truth", "UPSNet"), panels, strict=True)))
     assert (other[:bar, 2 * (70 + gap) :] != picture[:bar, 2 * (70 + gap) :]).any()
     assert (other[:, : 2 * (70 + gap)] == picture[:, : 2 * (70 + gap)]).all()
 
@@ -146,7 +147,7 @@ def test_a_strip_shows_three_pictures_below_their_titles() -> None:
 def test_a_strip_of_different_sizes_is_refused() -> None:
     image, other = np.zeros((4, 4, 3), np.uint8), np.zeros((5, 4, 3), np.uint8)
     with pytest.raises(DataError, match=r"prediction is \(5, 4\), expected \(4, 4\)"):
-        strip(image, image, other)
+        strip({"image": image, "truth": image, "prediction": other})
 
 
 def test_a_saved_png_reads_back_and_leaves_nothing_beside(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ app = typer.Typer(
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="Resolved config.yaml, see 'upsnet configure'.")]
 DataFolder = Annotated[Path, typer.Option("--data", help="Prepared data, see 'upsnet prepare'.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; default: the GPU if there is one.")]
 Processes = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")]
 SemanticCheckpoint = Annotated[
     Path | None,
@@ -213,7 +214,7 @@ def predict(
         Path | None, typer.Option(help="Inference settings; default: the checkpoint's.")
     ] = None,
     semantic_checkpoint: SemanticCheckpoint = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; default: the GPU if there is one.")] = "",
+    device: Device = "",
 ) -> None:
     """Segment images; those that cannot be read are named at the end."""
     from upsnet.errors import DataError
@@ -238,6 +239,34 @@ def predict(
         print(f"{path} -> {out / name}.overlay.png")
     if faults:
         raise DataError("\n  ".join([f"{len(faults)} of {len(images)} images could not be read:", *faults]))
+
+
+@app.command()
+def draw(
+    checkpoint: Annotated[Path, typer.Option(help="A checkpoint of an UPSNet, or the folder of a training.")],
+    data: DataFolder,
+    out: Annotated[Path, typer.Option(help="Folder of the strips.")],
+    image: Annotated[
+        list[int] | None,
+        typer.Option(help="Id of a validation image; may be repeated. Default: a few, evenly spread."),
+    ] = None,
+    device: Device = "",
+) -> None:
+    """Draw image | truth | heuristic merge | UPSNet of chosen images (the paper's Figure 4)."""
+    from upsnet.data.categories import refuse_other_categories
+    from upsnet.data.shards import PreparedData
+    from upsnet.evaluation.evaluator import strip_positions
+    from upsnet.evaluation.pictures import draw_merges
+    from upsnet.training.checkpoint import load_model
+
+    loaded, prepared = load_model(checkpoint), PreparedData(data)
+    refuse_other_categories(loaded.table, prepared.categories)
+    ids = prepared.split("val").image_ids
+    spread = sorted(strip_positions(len(ids), loaded.config.evaluation.strips))
+    chosen = image or [ids[position] for position in spread]
+    make_folder(out)
+    for path in draw_merges(loaded.model, prepared, loaded.config.inference, _device(device), out, chosen):
+        print(path)
 
 
 @app.command()

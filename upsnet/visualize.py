@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +21,6 @@ from upsnet.structures import VOID, Category
 
 SegmentClass = tuple[int, int]
 """(segment_id, class_id)"""
-
-TITLES = ("image", "truth", "prediction")
 
 # How far an instance's colour may move away from its class colour, 0..1: more tells neighbours apart better,
 # less keeps the class recognisable.
@@ -92,25 +90,27 @@ def draw_overlay(
     return _draw_names(canvas, panoptic_map, segments, categories)
 
 
-def strip(
-    image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, titles: tuple[str, str, str] = TITLES
-) -> np.ndarray:
-    """Three pictures of one size side by side, each under a bar with its title.
+def strip(panels: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Pictures of one size side by side, each under a bar with its title.
+
+    Args:
+        panels: title -> (H, W, 3) uint8, at least one.
 
     Returns:
-        (H + bar, 3 W + 2 gaps, 3) uint8.
+        (H + bar, n W + (n - 1) gaps, 3) uint8.
 
     Raises:
         DataError: the pictures differ in size.
     """
-    panels = (image, truth, prediction)
-    for panel, title in zip(panels, titles, strict=True):
+    first, *_ = panels
+    size = panels[first].shape[:2]
+    for title, panel in panels.items():
         _require_picture(panel, f"strip: {title}")
-        if panel.shape != image.shape:
-            raise DataError(f"strip: {title} is {panel.shape[:2]}, expected {image.shape[:2]} as the image")
-    titled = [_under_title(panel, title) for panel, title in zip(panels, titles, strict=True)]
-    gap = np.full((len(titled[0]), max(2, image.shape[0] // 64), 3), 255, np.uint8)
-    return np.concatenate([titled[0], gap, titled[1], gap, titled[2]], axis=1)
+        if panel.shape[:2] != size:
+            raise DataError(f"strip: {title} is {panel.shape[:2]}, expected {size} as {first}")
+    titled = [_under_title(panel, title) for title, panel in panels.items()]
+    gap = np.full((len(titled[0]), max(2, size[0] // 64), 3), 255, np.uint8)
+    return np.concatenate([part for panel in titled for part in (gap, panel)][1:], axis=1)
 
 
 def save_png(array: np.ndarray, path: Path) -> None:

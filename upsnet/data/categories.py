@@ -151,3 +151,17 @@ def _own_color(index: int) -> tuple[int, int, int]:
     """A colour unlike its neighbours': hues in golden-ratio steps, three lightnesses by turns."""
     red, green, blue = colorsys.hls_to_rgb(index * 0.618034 % 1, (0.5, 0.35, 0.65)[index % 3], 0.7)
     return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def refuse_other_categories(model: CategoryTable, data: CategoryTable) -> None:
+    """Raises if a model cannot be used on these data.
+
+    Raises:
+        DataError: it was trained with other categories.
+    """
+    if [c.category_id for c in model.categories] == [c.category_id for c in data.categories]:
+        return
+    raise DataError(
+        f"the model was trained with {model.num_classes} categories ({', '.join(model.names[:5])} ...), the "
+        f"data have {data.num_classes} ({', '.join(data.names[:5])} ...); evaluate on data with the same ones"
+    )

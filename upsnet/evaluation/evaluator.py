@@ -16,12 +16,11 @@ import torch
 
 from upsnet import distributed
 from upsnet.config import Config
-from upsnet.data.categories import CategoryTable
+from upsnet.data.categories import CategoryTable, refuse_other_categories
 from upsnet.data.loader import evaluation_batches
 from upsnet.data.panoptic_png import decode_panoptic_png, encode_panoptic_png, measure_segments
 from upsnet.data.shards import PreparedData, Record
 from upsnet.data.targets import targets_from_panoptic
-from upsnet.data.transforms import decode_image
 from upsnet.errors import DataError
 from upsnet.evaluation.instance_ap import (
     ImageInstances,
@@ -38,10 +37,10 @@ from upsnet.evaluation.panoptic_quality import (
     match_segments,
     panoptic_quality,
 )
+from upsnet.evaluation.pictures import prediction_strip
 from upsnet.evaluation.semantic_iou import confusion_matrix, semantic_iou
 from upsnet.progress import show_progress
 from upsnet.structures import Batch, PanopticPrediction
-from upsnet.visualize import colorize, strip
 
 
 class BatchPredictor(Protocol):
@@ -104,7 +103,8 @@ def evaluate(
     Raises:
         DataError: no validation images, or the model was trained with other categories.
     """
-    _refuse_other_categories(table, data.categories)
+    if table is not None:
+        refuse_other_categories(table, data.categories)
     count = _count_images(data, config.evaluation.max_images if max_images is None else max_images)
     strips = strip_positions(count, config.evaluation.strips) if out is not None else set()
     positions = range(distributed.rank(), count, distributed.world_size())
@@ -166,7 +166,7 @@ def evaluate_share(
         record = data.split("val").read(position)
         image, confusion = _measure(position, prediction, record, data.categories, keep)
         if image.written is not None and position in strips:
-            image.written.strip = _strip(prediction, record, data.categories)
+            image.written.strip = prediction_strip(prediction, record, data.categories)
         share.images.append(image)
         np.add(share.confusion, confusion, out=share.confusion)
     return share
@@ -232,18 +232,6 @@ def _to_write(prediction: PanopticPrediction, table: CategoryTable) -> Predicted
     return PredictedImage(prediction.image_id, (height, width), png, segments_info)
 
 
-def _strip(prediction: PanopticPrediction, record: Record, table: CategoryTable) -> np.ndarray:
-    """image | truth | prediction at the original size."""
-    image = decode_image(record.image).permute(1, 2, 0).contiguous().numpy()
-    true = [(s.segment_id, table.class_id_of[s.category_id]) for s in record.segments]
-    predicted = [(s.segment_id, s.class_id) for s in prediction.segments]
-    return strip(
-        image,
-        colorize(decode_panoptic_png(record.panoptic_png), true, table.categories),
-        colorize(prediction.panoptic_map, predicted, table.categories),
-    )
-
-
 def in_order(shares: Sequence[RankShare]) -> list[EvaluatedImage]:
     """The images of all ranks in the order of the data set."""
     return sorted((image for share in shares for image in share.images), key=lambda image: image.position)
@@ -283,12 +271,3 @@ def _mean_timings(timings: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _refuse_other_categories(model: CategoryTable | None, data: CategoryTable) -> None:
-    if model is None or [c.category_id for c in model.categories] == [c.category_id for c in data.categories]:
-        return
-    raise DataError(
-        f"the model was trained with {model.num_classes} categories ({', '.join(model.names[:5])} ...), the "
-        f"data have {data.num_classes} ({', '.join(data.names[:5])} ...); evaluate on data with the same ones"
-    )
