@@ -6,9 +6,9 @@ Shapes: H x W pixels.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -24,12 +24,11 @@ from upsnet.data.panoptic_png import (
     panoptic_png_size,
 )
 from upsnet.data.shards import SPLITS, Record, SplitName
+from upsnet.data.source_files import from_file, read_file
 from upsnet.data.source_image import JpegImage, possible_sizes, to_jpeg
 from upsnet.data.sources import Glance, Reading
 from upsnet.errors import DataError
 from upsnet.structures import VOID, Segment, Size
-
-T = TypeVar("T")
 
 
 class CocoSource:
@@ -78,10 +77,10 @@ class CocoSource:
         findings = Findings(split, image_id)
         entry, folders = self._annotations[split].entries[image_id], self._folders[split]
         declared = _declared_segments(json.loads(entry.segments), self.categories, findings)
-        png = _read_file(_masks_folder(folders) / entry.png_file, "PNG", findings)
+        png = read_file(_masks_folder(folders) / entry.png_file, "PNG", findings)
         panoptic_map = _decode_map(png, entry.png_file, findings)
         image = _convert_image(
-            _read_file(Path(folders.images) / entry.image_file, "image", findings),
+            read_file(Path(folders.images) / entry.image_file, "image", findings),
             entry,
             None if panoptic_map is None else panoptic_map.shape,
             findings,
@@ -98,8 +97,8 @@ class CocoSource:
         findings = Findings(split, image_id)
         entry, folders = self._annotations[split].entries[image_id], self._folders[split]
         declared = _declared_segments(json.loads(entry.segments), self.categories, findings)
-        png_size = _from_file(_masks_folder(folders) / entry.png_file, "PNG", findings, _header_size)
-        sizes = _from_file(Path(folders.images) / entry.image_file, "image", findings, possible_sizes)
+        png_size = from_file(_masks_folder(folders) / entry.png_file, "PNG", findings, _header_size)
+        sizes = from_file(Path(folders.images) / entry.image_file, "image", findings, possible_sizes)
         size = png_size if sizes and png_size in sizes else sizes[0] if sizes else None
         if size is not None and png_size is not None:
             _compare_sizes(size, png_size, entry.size, findings)
@@ -188,28 +187,6 @@ def _declared_segments(values: list[Any], table: CategoryTable, findings: Findin
     if unknown:
         findings.fault("unknown category", listed(unknown))
     return declared
-
-
-def _read_file(path: Path, what: str, findings: Findings) -> bytes:
-    """A file's bytes, empty when it cannot be read."""
-    data = _from_file(path, what, findings, lambda file: file.read())
-    if data == b"":
-        findings.fault(f"{what} unreadable", f"{path.name} is empty")
-    return data or b""
-
-
-def _from_file(path: Path, what: str, findings: Findings, read: Callable[[BinaryIO], T]) -> T | None:
-    """What `read` makes of a file, None when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return read(file)
-    except (FileNotFoundError, NotADirectoryError):
-        findings.fault(f"{what} missing", path.name)
-    except OSError as error:
-        findings.fault(f"{what} unreadable", f"{path.name} ({error.strerror})")
-    except DataError as error:
-        findings.fault(f"{what} unreadable", f"{path.name}: {error}")
-    return None
 
 
 def _header_size(file: BinaryIO) -> Size:

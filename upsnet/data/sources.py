@@ -18,8 +18,8 @@ from upsnet.structures import Size
 SYNTHETIC_QUALITY = 92
 """JPEG quality of painted scenes."""
 
-SYNTHETIC_FIRST_ID = {"train": 0, "val": 1_000_000}
-"""Image id of the first scene, so that ids are unique over the splits whatever their length."""
+FIRST_ID: dict[SplitName, int] = {"train": 0, "val": 1_000_000}
+"""Where ids begin in sources that count their images: unique over the splits, whatever their length."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,10 @@ class SyntheticSource:
 
     def image_ids(self, split: SplitName) -> Sequence[int]:
         count = self._config.train_images if split == "train" else self._config.val_images
-        return range(SYNTHETIC_FIRST_ID[split], SYNTHETIC_FIRST_ID[split] + count)
+        return range(FIRST_ID[split], FIRST_ID[split] + count)
 
     def read(self, split: SplitName, image_id: int) -> Reading:
-        scene = render_scene(self._config, split, image_id - SYNTHETIC_FIRST_ID[split])
+        scene = render_scene(self._config, split, image_id - FIRST_ID[split])
         image = encode_jpeg(scene.image, SYNTHETIC_QUALITY)
         record = Record(image_id, image, encode_panoptic_png(scene.panoptic_map), scene.segments)
         height, width = scene.panoptic_map.shape
