@@ -89,13 +89,21 @@ def configure(
 @app.command()
 def prepare(
     config: ConfigFile,
-    out: Annotated[Path, typer.Option(help="Folder of the prepared data.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the prepared data.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave faulty images out.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what the data is and what is wrong; writes nothing.")
+    ] = False,
     processes: Processes = None,
 ) -> None:
     """Check a data set and turn it into shards."""
     from upsnet.data.prepare import prepare as prepare_data
 
+    if check:
+        _check_data(read_config(config), processes)
+        return
+    if out is None:
+        raise UpsnetError("prepare: give --out FOLDER for the prepared data, or --check")
     data = prepare_data(read_config(config).data, out, skip_bad=skip_bad, processes=processes)
     print(f"{out}: prepared data, version {data.version}")
 
@@ -288,6 +296,18 @@ def main() -> None:
     except UpsnetError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _check_data(config: Config, processes: int | None) -> None:
+    """Prints what a data set is; raises what is wrong with it."""
+    from upsnet.data.check import check, print_check
+    from upsnet.errors import DataError
+
+    report = check(config.data, processes=processes)
+    print_check(report, _console())
+    if report.problems:
+        raise DataError("\n".join(report.problems))
+    print("no fault found; 'upsnet prepare' reads every image in full")
 
 
 def _class_counts(config: Config, stuff: int | None, things: int | None) -> tuple[int, int]:

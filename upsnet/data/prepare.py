@@ -52,7 +52,7 @@ def prepare(
             written.
     """
     source = open_source(config)
-    faults, notes = list(source.faults), _images_in_both(source)
+    faults, notes = list(source.faults), images_in_both(source)
     with staged_folder(out, _is_ours) as folder, workers(source, processes) as over_images:
         splits = {}
         for name in SPLITS:
@@ -93,7 +93,8 @@ def _is_ours(name: str) -> bool:
     return bool(re.fullmatch(r"(train|val)-(\d{5,}\.tar|index\.csv)", name)) or name in (CATEGORIES, MANIFEST)
 
 
-def _images_in_both(source: Source) -> list[Fault]:
+def images_in_both(source: Source) -> list[Fault]:
+    """A note for every image_id that both splits have."""
     both = sorted(set(source.image_ids("train")) & set(source.image_ids("val")))
     return [Fault("in train and in val", "val", image_id, "the metrics may flatter") for image_id in both]
 
