@@ -12,8 +12,13 @@ LARGEST_REPORT = 20
 """Faults that the report spells out; the others are counted."""
 
 ADVICE = {
-    "image missing": "put the file into the folder of images, or take the image out of the JSON",
+    "image missing": "put the file into the folder of images, or take the image out of the annotations",
     "PNG missing": "put the file into the folder of PNGs (masks:), or take the image out of the JSON",
+    "truth missing": "unpack gtFine again, or take the image away",
+    "truth unreadable": "unpack gtFine again",
+    "labelIds unreadable": "unpack gtFine again",
+    "unknown label value": "the values are label ids of cityscapesscripts; take the files as downloaded",
+    "labelIds disagree with instanceIds": "one of them is another image's; unpack gtFine again",
     "image unreadable": "fetch the file again, or write it anew as an ordinary JPEG or PNG",
     "PNG unreadable": "write it anew as an 8-bit RGB PNG with id = R + 256 G + 65536 B",
     "sizes differ": "image, PNG and JSON must agree: resize none of them alone, and PNGs without smoothing",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from upsnet.config import DataConfig
+from upsnet.data.cityscapes import CityscapesSource
 from upsnet.data.coco import CocoSource
 from upsnet.data.faults import Fault, fault_report, skipped_images, warn_of
 from upsnet.data.parallel import read_image, workers
@@ -86,6 +87,9 @@ def open_source(config: DataConfig) -> Source:
     if config.source == "coco":
         assert config.coco is not None, "the configuration checks this"
         return CocoSource(config.coco)
+    if config.source == "cityscapes":
+        assert config.cityscapes is not None, "the configuration checks this"
+        return CityscapesSource(config.cityscapes)
     return SyntheticSource(config.synthetic)
 
 
