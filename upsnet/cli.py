@@ -311,8 +311,8 @@ def _check_data(config: Config, processes: int | None) -> None:
 
 
 def _class_counts(config: Config, stuff: int | None, things: int | None) -> tuple[int, int]:
-    """Number of stuff and thing classes: as given, else those of COCO or of the synthetic scenes."""
-    num_stuff, num_things = 53, 80
+    """Number of stuff and thing classes: as given, else those of the data set."""
+    num_stuff, num_things = {"cityscapes": (11, 8)}.get(config.data.source, (53, 80))
     if config.data.source == "synthetic":
         from upsnet.data.synthetic import CATEGORIES
 
