@@ -33,7 +33,7 @@ RUN_FILE = "mlflow_run.json"
 """In the folder of a training: the id of its MLflow run, which `evaluate` goes on with."""
 
 app = typer.Typer(
-    help="UPSNet panoptic segmentation: configure, prepare, train, evaluate, score, predict, report.",
+    help="UPSNet panoptic segmentation: configure, prepare, train, evaluate, report, compare and more.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -282,9 +282,33 @@ def report(
     metrics: Annotated[Path, typer.Argument(help="metrics.json of 'upsnet evaluate'.")],
 ) -> None:
     """Print the table of an evaluation."""
+    from upsnet.evaluation.metrics_file import read_metrics
     from upsnet.evaluation.report import print_report
 
-    print_report(_read_metrics(metrics), _console())
+    print_report(read_metrics(metrics), _console())
+
+
+@app.command()
+def compare(
+    metrics: Annotated[
+        list[Path] | None, typer.Argument(help="metrics.json files, or folders searched for them.")
+    ] = None,
+    mlflow_experiment: Annotated[str, typer.Option(help="Take the runs of this experiment, too.")] = "",
+    tables: Annotated[str, typer.Option(help="Such as 6,7; default: those that have a run.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder of compare.md, .csv and .html.")] = None,
+) -> None:
+    """Lay runs out as the paper's tables, its figures beside ours."""
+    from upsnet.evaluation.compare import compare as compare_runs
+    from upsnet.evaluation.compare import parse_tables
+    from upsnet.evaluation.compare_output import print_comparison, write_comparison
+    from upsnet.evaluation.runs import collect_runs
+
+    numbers = parse_tables(tables)
+    comparison = compare_runs(collect_runs(metrics or [], mlflow_experiment), numbers)
+    written = write_comparison(comparison, out) if out is not None else []
+    print_comparison(comparison, _console())
+    for path in written:
+        print(f"wrote {path}")
 
 
 def main() -> None:
@@ -424,24 +448,6 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UpsnetError(f"--device {name}: cannot be used here: {str(error).splitlines()[0]}") from error
     return device
-
-
-def _read_metrics(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UpsnetError(
-            f"{path}: cannot be read as metrics.json ({error}); make it with 'upsnet evaluate'"
-        ) from error
-    figures = {f"{name}{group}" for name in ("PQ", "SQ", "RQ", "N") for group in ("", "_th", "_st")}
-    if (
-        not isinstance(values, dict)
-        or not values.keys() >= figures | {"per_class"}
-        or not all(isinstance(values[name], int | float | None) for name in figures)
-        or not isinstance(values["per_class"], dict)
-    ):
-        raise UpsnetError(f"{path}: holds no metrics; expected the metrics.json of 'upsnet evaluate'")
-    return values
 
 
 if __name__ == "__main__":

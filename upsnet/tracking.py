@@ -25,10 +25,12 @@ from typing import Any
 
 from upsnet import distributed
 from upsnet.config import TrackingConfig
+from upsnet.errors import UpsnetError
 
 logger = logging.getLogger(__name__)
 
 LOG_NAME = "log.jsonl"
+DEFAULT_URI = "sqlite:///mlflow.db"
 PAUSE_SECONDS = 60.0
 """How long MLflow is left alone after a call that failed."""
 
@@ -190,6 +192,37 @@ def open_tracker(config: TrackingConfig, out: Path, *, run_file: Path, run_name:
     return Tracker(out, open_run)
 
 
+def read_runs(experiment: str) -> list[dict[str, Any]]:
+    """All runs of an MLflow experiment, oldest first: `name`, `params`, `tags`, and last values of `metrics`.
+
+    Raises:
+        UpsnetError: MLflow is missing or does not answer, or has no such experiment.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    where = re.sub(r"//[^/@\s]+@", "//***@", uri)
+    database = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not database.is_file():  # MLflow would make one
+        raise UpsnetError(f"MLflow: there is no {database}; set MLFLOW_TRACKING_URI to where the runs are")
+    try:
+        client = _mlflow_client(uri)
+        found = client.get_experiment_by_name(experiment)
+        known = [] if found else [e.name for e in client.search_experiments()]
+        runs = _all_runs(client, found.experiment_id) if found else []
+    except Exception as error:
+        raise UpsnetError(f"MLflow at {where} cannot be read: {_first_line(error)}") from error
+    if found is None:
+        raise UpsnetError(f"MLflow at {where} has no experiment {experiment!r}; it has {', '.join(known)}")
+    return [
+        {
+            "name": run.info.run_name,
+            "params": dict(run.data.params),
+            "tags": dict(run.data.tags),
+            "metrics": dict(run.data.metrics),
+        }
+        for run in reversed(runs)
+    ]
+
+
 def git_tags() -> dict[str, str]:
     """Commit and dirty flag of the program's repository; empty without git or outside a repository."""
     root = Path(__file__).resolve().parent.parent
@@ -211,22 +244,38 @@ def git_tags() -> dict[str, str]:
 
 def _open_mlflow(config: TrackingConfig, run_file: Path, run_name: str, new: bool) -> tuple[Any, str]:
     """Client and id of the run: that of MLFLOW_RUN_ID, else that of `run_file`, else a new one."""
-    for name, value in QUIET_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    import mlflow
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"mlflow\.")
-    client = mlflow.MlflowClient(tracking_uri=uri)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    client = _mlflow_client(uri)
     run_id = os.environ.get("MLFLOW_RUN_ID") or ("" if new else _read_run_id(run_file, uri))
     if not run_id or not _take_up(client, run_id):
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.experiment
         run_id = client.create_run(_experiment_id(client, experiment, uri), run_name=run_name).info.run_id
     _write_run_id(run_file, run_id, uri)
     return client, run_id
+
+
+def _mlflow_client(uri: str) -> Any:
+    """A client that is quiet and does not retry for long."""
+    for name, value in QUIET_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"mlflow\.")
+    return mlflow.MlflowClient(tracking_uri=uri)
+
+
+def _all_runs(client: Any, experiment_id: str) -> list[Any]:
+    """The runs of an experiment, newest first, page by page."""
+    runs, token = [], None
+    while True:
+        page = client.search_runs([experiment_id], max_results=1000, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
 
 
 def _experiment_id(client: Any, name: str, uri: str) -> str:

@@ -1,60 +1,119 @@
-"""The paper's figures for the presets that repeat its experiments.
+"""The paper's figures, row by row, and what repeats a row here.
 
-Source: UPSNet (CVPR 2019), tables 2 and 7; percent, time in milliseconds of the network alone.
+They stand in paper_tables.csv beside this file: tables 1 to 9 with everything that they report, the preset
+and variant that repeat a row, the rows it is compared with, and where the paper contradicts itself.
+Figures have our names; percent, and milliseconds for `network`, `postprocessing` and `total`.
+
+Source: UPSNet (CVPR 2019), tables 1 to 9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+QUALITY_FIGURES = tuple(f"{name}{group}" for group in ("", "_th", "_st") for name in ("PQ", "SQ", "RQ"))
+TIMES = ("network", "postprocessing", "total")
+FIGURES = (*QUALITY_FIGURES, "mIoU", "box_AP", "mask_AP", *TIMES)
+
+VAL_IMAGES = {"COCO": 5000, "Cityscapes": 500, "Internal": 1139}
+"""Validation images of the paper's data sets, by which a part of them is told from the whole."""
+
+OWN_DATA = "own data"
+"""The preset of the paper's own data set, which nobody else has: any preset of one's own."""
+
+NETWORKS = ("upsnet", "mask_rcnn", "pspnet", "mr_cnn_psp")
+MULTI_SCALE = "multi_scale"
 
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row of one table of the paper; `figures` by our names, only what the row reports."""
+    """One row of one table.
+
+    Attributes:
+        row: its name in the table; `label` is longer where the table has switches only (Table 6).
+        preset, variant: what repeats it here, see `OWN_DATA`; preset empty for the systems of others.
+        system: see `system_of`.
+        over: names of the rows that it is compared with.
+        switches: Table 6, what is on.
+        figures: by our names, only what the row reports.
+        note: where the paper contradicts itself.
+    """
 
     table: int
-    row: str
+    dataset: str
     split: str
+    row: str
+    label: str
+    backbone: str
+    preset: str
+    variant: str
+    system: str
+    over: tuple[str, ...]
+    switches: tuple[str, ...]
     figures: Mapping[str, float]
+    note: str
 
     def title(self) -> str:
         """Where the figures stand."""
-        return f"paper, table {self.table}, {self.row}, {self.split}"
+        return f"paper, table {self.table}, {self.row} ({self.backbone}), {self.dataset} {self.split}"
 
 
-COCO_VAL_IMAGES = 5000
+def system_of(variant: str, network: str = "", scales: Sequence[object] = ()) -> str:
+    """The system that a run is, however its variant was spelt: empty for UPSNet, else names joined by `+`.
 
-PAPER_ROWS: Mapping[str, PaperRow] = {
-    "coco_r50": PaperRow(
-        table=7,
-        row="UPSNet (R50)",
-        split="COCO val2017",
-        figures={
-            **{"PQ": 42.5, "SQ": 78.0, "RQ": 52.5},
-            **{"PQ_th": 48.6, "SQ_th": 79.4, "RQ_th": 59.6},
-            **{"PQ_st": 33.4, "SQ_st": 75.9, "RQ_st": 41.7},
-            **{"mIoU": 54.3, "box_AP": 37.8, "mask_AP": 34.3, "network": 167},
-        },
-    ),
-    "coco_r101_dcn": PaperRow(
-        table=2,
-        row="UPSNet (R101)",
-        split="COCO test-dev",
-        figures={
-            **{"PQ": 46.6, "SQ": 80.5, "RQ": 56.9},
-            **{"PQ_th": 53.2, "SQ_th": 81.5, "RQ_th": 64.6},
-            **{"PQ_st": 36.7, "SQ_st": 78.9, "RQ_st": 45.3},
-        },
-    ),
-}
-"""Preset -> the row that it repeats."""
+    Args:
+        variant: variants joined by `+`; every `multi_scale...` among them means the multi-scale test.
+        network: `model.network`; empty: as the variant says.
+        scales: `inference.scales`; not empty means the multi-scale test, too.
+    """
+    parts = [part for part in variant.split("+") if part]
+    network = network or next((part for part in parts if part in NETWORKS), "")
+    names = [] if network in ("", "upsnet") else [network]
+    names += [part for part in parts if part not in NETWORKS and not part.startswith(MULTI_SCALE)]
+    if scales or any(part.startswith(MULTI_SCALE) for part in parts):
+        names.append(MULTI_SCALE)
+    return "+".join(names)
+
+
+@cache
+def paper_rows() -> tuple[PaperRow, ...]:
+    """All rows of all tables, in the paper's order."""
+    text = resources.files("upsnet.evaluation").joinpath("paper_tables.csv").read_text(encoding="utf-8")
+    return tuple(map(_parse, csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))))
 
 
 def paper_row(preset: str, variant: str, images: int) -> PaperRow | None:
-    """The row that a run repeats.
+    """The row that a run repeats, the one that says most where several tables have it.
 
-    None for a preset that the paper lacks, for every variant of one, and for a set that is not COCO val2017,
-    going by its number of images.
+    None for a preset or a variant that the paper lacks, and for a set that is not the paper's, going by its
+    number of images.
     """
-    return None if variant or images != COCO_VAL_IMAGES else PAPER_ROWS.get(preset)
+    system = system_of(variant)
+    rows = [
+        row
+        for row in paper_rows()
+        if row.preset and (row.preset, row.system) == (preset, system) and images == VAL_IMAGES[row.dataset]
+    ]
+    return max(rows, key=lambda row: len(row.figures), default=None)
+
+
+def _parse(cells: dict[str, str]) -> PaperRow:
+    return PaperRow(
+        table=int(cells["table"]),
+        dataset=cells["dataset"],
+        split=cells["split"],
+        row=cells["row"],
+        label=cells["label"] or cells["row"],
+        backbone=cells["backbone"],
+        preset=cells["preset"],
+        variant=cells["variant"],
+        system=system_of(cells["variant"]),
+        over=tuple(name for name in cells["over"].split("; ") if name),
+        switches=tuple(cells["switches"].split()),
+        figures={name: float(cells[name]) for name in FIGURES if cells[name]},
+        note=cells["note"],
+    )

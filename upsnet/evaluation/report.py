@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.box import HEAVY_HEAD, Box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from upsnet.evaluation.paper import PaperRow, paper_row
+from upsnet.evaluation.paper import TIMES, PaperRow, paper_row
 
 QUALITY = ("PQ", "SQ", "RQ")
 PER_CLASS_COLUMNS = (*QUALITY, "TP", "FP", "FN", "IoU", "box_AP", "mask_AP")
@@ -21,26 +22,32 @@ EMPTY = "-"
 
 @dataclass(frozen=True)
 class ReportTable:
-    """One table as text, its title above it and a note below."""
+    """One table as text, its title above it and a note below; the first `labels` columns hold words."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    labels: int = 1
 
 
 def print_report(metrics: dict[str, Any], console: Console) -> None:
     """Prints the summary and the per-class table of what `evaluate` returned, or of what `score` returned."""
     for table in report_tables(metrics):
-        console.print(Text(table.title, style="bold"))
-        printed = Table()
-        for number, column in enumerate(table.columns):
-            printed.add_column(column, justify="right" if number else "left", no_wrap=True)
-        for row in table.rows:
-            printed.add_row(*map(Text, row))  # Text, since a class name may look like rich's markup
-        console.print(printed)
-        if table.note:
-            console.print(Text(table.note))
+        print_table(table, console)
+
+
+def print_table(table: ReportTable, console: Console, style: Box = HEAVY_HEAD) -> None:
+    """Prints one table."""
+    console.print(Text(table.title, style="bold"))
+    printed = Table(box=style)
+    for number, column in enumerate(table.columns):
+        printed.add_column(column, justify="left" if number < table.labels else "right", no_wrap=True)
+    for row in table.rows:
+        printed.add_row(*map(Text, row))  # Text, since a class name may look like rich's markup
+    console.print(printed)
+    if table.note:
+        console.print(Text(table.note))
 
 
 def format_metrics(metrics: dict[str, Any], width: int = 110) -> str:
@@ -52,17 +59,14 @@ def format_metrics(metrics: dict[str, Any], width: int = 110) -> str:
 
 def markdown_report(metrics: dict[str, Any]) -> str:
     """The same tables in Markdown."""
-    blocks = []
-    for table in report_tables(metrics):
-        lines = [
-            f"### {table.title}",
-            "",
-            _markdown_row(table.columns),
-            _markdown_row(["---", *["---:"] * (len(table.columns) - 1)]),
-            *(_markdown_row(row) for row in table.rows),
-        ]
-        blocks.append("\n".join([*lines, "", table.note] if table.note else lines))
-    return "\n\n".join(blocks) + "\n"
+    return "\n\n".join(map(markdown_table, report_tables(metrics))) + "\n"
+
+
+def markdown_table(table: ReportTable) -> str:
+    """One table in Markdown, without a line feed at its end."""
+    align = ["---"] * table.labels + ["---:"] * (len(table.columns) - table.labels)
+    lines = [f"### {table.title}", "", *map(_markdown_row, (table.columns, align, *table.rows))]
+    return "\n".join([*lines, "", table.note] if table.note else lines)
 
 
 def per_class_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
@@ -135,7 +139,7 @@ def _cell(figures: dict[str, Any], name: str, paper: PaperRow | None) -> str:
     value = figures.get(name)
     text = EMPTY if value is None else str(value) if isinstance(value, int) else f"{value:.1f}"
     if paper is not None and name in paper.figures:
-        text += f" ({paper.figures[name]})"
+        text += f" ({paper.figures[name]:.{0 if name in TIMES else 1}f})"
     return text
 
 

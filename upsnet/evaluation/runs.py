@@ -1,0 +1,189 @@
+"""The runs that are compared with the paper, from metrics.json files or MLflow, and groups over seeds."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from upsnet.errors import UpsnetError
+from upsnet.evaluation.metrics_file import read_metrics
+from upsnet.evaluation.paper import FIGURES, TIMES, system_of
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluation.
+
+    Attributes:
+        source: file or MLflow run that it was read from.
+        system: see `system_of`.
+        seed: None where the source does not say.
+        images: number of validation images.
+        device: empty where the source does not say.
+        figures: percent and milliseconds, by the names of `FIGURES`; undefined ones are left out.
+    """
+
+    source: str
+    preset: str
+    system: str
+    seed: int | None
+    images: int
+    device: str
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One figure over the runs of a group; `deviation` is the sample's, None for a single run."""
+
+    mean: float
+    low: float
+    high: float
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class RunGroup:
+    """Runs that differ in the seed only."""
+
+    preset: str
+    system: str
+    images: int
+    runs: tuple[Run, ...]
+
+    @property
+    def name(self) -> str:
+        """preset+variants."""
+        return "+".join(part for part in (self.preset, self.system) if part)
+
+    @property
+    def seeds(self) -> int:
+        """Number of different seeds; runs that do not say theirs count each."""
+        known = {run.seed for run in self.runs if run.seed is not None}
+        return len(known) + sum(run.seed is None for run in self.runs)
+
+    def spread(self, figure: str) -> Spread | None:
+        """Mean and range of a figure, None if no run has it."""
+        values = [run.figures[figure] for run in self.runs if figure in run.figures]
+        if not values:
+            return None
+        return Spread(mean(values), min(values), max(values), stdev(values) if len(values) > 1 else None)
+
+
+def collect_runs(paths: Sequence[Path], experiment: str = "") -> list[Run]:
+    """The runs in files and folders, and those of an MLflow experiment if one is named; each run once.
+
+    Raises:
+        UpsnetError: see `runs_in` and `runs_of_mlflow`.
+    """
+    return without_copies([*runs_in(paths), *(runs_of_mlflow(experiment) if experiment else [])])
+
+
+def runs_in(paths: Sequence[Path]) -> list[Run]:
+    """The runs of metrics.json files, and of those that lie anywhere in folders.
+
+    Raises:
+        UpsnetError: a folder without any, or a file that holds something else.
+    """
+    return [run_of_metrics(read_metrics(file), str(file)) for file in _files(paths)]
+
+
+def runs_of_mlflow(experiment: str) -> list[Run]:
+    """The evaluated runs of an MLflow experiment.
+
+    Raises:
+        UpsnetError: MLflow is missing or does not answer, there is no such experiment, or none of its runs
+            was evaluated.
+    """
+    from upsnet.tracking import read_runs
+
+    evaluated = [run for run in read_runs(experiment) if "PQ" in run["metrics"] and "N" in run["metrics"]]
+    if not evaluated:
+        raise UpsnetError(
+            f"MLflow experiment {experiment!r}: none of its runs was evaluated; run 'upsnet evaluate'"
+        )
+    return [_run_of_mlflow(run) for run in evaluated]
+
+
+def run_of_metrics(metrics: Mapping[str, Any], source: str) -> Run:
+    """A run from the content of metrics.json.
+
+    Raises:
+        UpsnetError: these are figures of `score`, which does not know what made the predictions.
+    """
+    if not metrics.get("preset") or "images" not in metrics:
+        raise UpsnetError(
+            f"{source}: does not say which preset and how many images (a file of 'upsnet score'?); "
+            "expected the metrics.json of 'upsnet evaluate'"
+        )
+    seed, scales = metrics.get("seed"), metrics.get("scales") or ()
+    try:
+        return Run(
+            source=source,
+            preset=str(metrics["preset"]),
+            system=system_of(metrics.get("variant") or "", metrics.get("network") or "", scales),
+            seed=None if seed is None else int(seed),
+            images=int(metrics["images"]),
+            device=str(metrics.get("device") or ""),
+            figures=_known({**metrics, **(metrics.get("milliseconds") or {})}),
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UpsnetError(
+            f"{source}: a value is not what 'upsnet evaluate' writes ({error}); evaluate again"
+        ) from error
+
+
+def without_copies(runs: Iterable[Run]) -> list[Run]:
+    """Each evaluation once: a copy of a metrics.json, or the same run in MLflow, is no second seed."""
+    kept: dict[object, Run] = {}
+    for run in runs:
+        figures = tuple(sorted(run.figures.items()))
+        kept.setdefault((run.preset, run.system, run.seed, run.images, figures), run)
+    return list(kept.values())
+
+
+def group_runs(runs: Iterable[Run]) -> list[RunGroup]:
+    """The runs by preset, system and number of images, in order of these."""
+    members: dict[tuple[str, int, str], list[Run]] = {}
+    for run in runs:
+        members.setdefault((run.preset, run.images, run.system), []).append(run)
+    return [
+        RunGroup(preset, system, images, tuple(group))
+        for (preset, images, system), group in sorted(members.items())
+    ]
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    files = []
+    for path in paths:
+        found = sorted(path.rglob("metrics.json")) if path.is_dir() else [path]
+        if not found:
+            raise UpsnetError(f"{path}: no metrics.json in this folder; make one with 'upsnet evaluate'")
+        files += found
+    return files
+
+
+def _run_of_mlflow(run: Mapping[str, Any]) -> Run:
+    """A run as `evaluate` logs it: the configuration in params, preset and variant in tags as well."""
+    params, tags, metrics = run["params"], run["tags"], run["metrics"]
+    times = {part: metrics[f"milliseconds/{part}"] for part in TIMES if f"milliseconds/{part}" in metrics}
+    values = {
+        **metrics,
+        "milliseconds": times,
+        "preset": tags.get("preset") or params.get("preset"),
+        "variant": tags.get("variant", params.get("variant", "")),
+        "network": params.get("model.network", ""),
+        "scales": re.findall(r"\d+", params.get("inference.scales", "")),  # a list in text
+        "seed": params.get("seed"),
+    }
+    return run_of_metrics(values, f"MLflow run {run['name']}")
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, float]:
+    figures = {name: float(values[name]) for name in FIGURES if values.get(name) is not None}
+    return {name: value for name, value in figures.items() if math.isfinite(value)}
