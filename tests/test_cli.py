@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.evaluation.made_metrics import made_metrics, write_metrics
 from upsnet import cli
 from upsnet.config import load_config, read_config, to_yaml
 from upsnet.data.panoptic_png import decode_panoptic_png
@@ -89,7 +90,7 @@ def test_help_lists_every_command_without_importing_torch() -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment(), check=True
     )
-    for command in ("configure", "prepare", "train", "evaluate", "score", "predict", "report"):
+    for command in ("configure", "prepare", "train", "evaluate", "score", "predict", "report", "compare"):
         assert f"  {command} " in done.stdout
 
 
@@ -144,6 +145,10 @@ def test_the_summary_of_the_mini_preset_knows_the_synthetic_classes(run: Run) ->
         (["predict", "a.jpg", "--checkpoint", "none.pt", "--out", "o"], ["none.pt"]),
         (["score", "truth.json", "predictions.json"], ["truth.json"]),
         (["report", "metrics.json"], ["metrics.json"]),
+        (["compare", "metrics.json", "--out", "o"], ["metrics.json"]),
+        (["compare"], ["no runs found"]),
+        (["compare", "."], ["no metrics.json in this folder"]),
+        (["compare", "--tables", "11"], ["--tables 11"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -316,7 +321,19 @@ def test_an_unknown_device_is_refused(run: Run, trained: Path, pictures: Path, t
     assert_refused(run("predict", *arguments, "--device", "abacus"), "--device abacus")
 
 
+def test_compare_prints_and_writes_the_tables_of_a_folder_of_runs(run: Run, tmp_path: Path) -> None:
+    write_metrics(tmp_path / "runs" / "a", made_metrics("mini", "", 1, PQ=60.0))
+    write_metrics(tmp_path / "runs" / "b", made_metrics("mini", "", 2, PQ=62.0))
+    result = run("compare", tmp_path / "runs", "--tables", "7", "--out", tmp_path / "out")
+    assert result.code == 0
+    for part in ("ours, 2 seeds", "61.0 ±1.4", "+18.5", "Table 7 layout, measured on mini", "compare.html"):
+        assert part in result.out
+    assert "Table 6" not in result.out
+    assert {p.suffix for p in (tmp_path / "out").iterdir()} == {".md", ".csv", ".html"}
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "\x00", '{"PQ": 1}'])
 def test_a_file_that_holds_no_metrics_is_refused(run: Run, tmp_path: Path, text: str) -> None:
     (tmp_path / "metrics.json").write_text(text)
-    assert_refused(run("report", tmp_path / "metrics.json"), "metrics.json")
+    for command in ("report", "compare"):
+        assert_refused(run(command, tmp_path / "metrics.json"), "metrics.json")

@@ -199,8 +199,8 @@ def read_runs(experiment: str) -> list[dict[str, Any]]:
         UpsnetError: MLflow is missing or does not answer, or has no such experiment.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    where = re.sub(r"//[^/@\s]+@", "//***@", uri)
-    database = Path(uri.removeprefix("sqlite:///"))
+    where = re.sub(r"//[^/@\s]+@", "//***@", uri).split("?")[0]  # without passwords
+    database = Path(where.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not database.is_file():  # MLflow would make one
         raise UpsnetError(f"MLflow: there is no {database}; set MLFLOW_TRACKING_URI to where the runs are")
     try:

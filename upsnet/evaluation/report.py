@@ -41,8 +41,9 @@ def print_table(table: ReportTable, console: Console, style: Box = HEAVY_HEAD) -
     """Prints one table."""
     console.print(Text(table.title, style="bold"))
     printed = Table(box=style)
-    for number, column in enumerate(table.columns):
-        printed.add_column(column, justify="left" if number < table.labels else "right", no_wrap=True)
+    for number, column in enumerate(table.columns):  # on a narrow terminal words break, figures do not
+        words = number < table.labels
+        printed.add_column(column, justify="left" if words else "right", no_wrap=not words)
     for row in table.rows:
         printed.add_row(*map(Text, row))  # Text, since a class name may look like rich's markup
     console.print(printed)
