@@ -176,6 +176,9 @@ class ModelConfig(Section):
     """Backbone below the feature pyramid."""
     weights: str = "IMAGENET1K_V1"
     """`none`, the name of torchvision weights of the backbone, or the path of a file with its state dict."""
+    detector_weights: str = "none"
+    """`none`, or weights of torchvision's `maskrcnn_resnet50_fpn` for backbone, FPN and instance head, in the
+    place of `weights`: `COCO_V1` (a download of 170 MB), or the path of a file with its state dict."""
     norm: Literal["frozen_batch", "batch", "group"] = "frozen_batch"
     """Normalisation in the backbone: the paper freezes it; `group` suits training from scratch."""
     frozen_stages: Annotated[int, Field(ge=0, le=5)] = 2
@@ -198,6 +201,17 @@ class ModelConfig(Section):
     """Predict the unknown class (Table 6, row 6)."""
     unknown_fraction: Fraction = 0.3
     """Share of the instances that become unknown in panoptic training."""
+
+    @model_validator(mode="after")
+    def _detector_weights_fit(self) -> ModelConfig:
+        if self.detector_weights == "none":
+            return self
+        if self.network not in ("upsnet", "mask_rcnn") or self.backbone != "resnet50":
+            raise ValueError(
+                "detector_weights fill a network upsnet or mask_rcnn on resnet50; "
+                f"for {self.network} on {self.backbone} give detector_weights=none"
+            )
+        return self
 
     @model_validator(mode="after")
     def _stages_can_be_deformable(self) -> ModelConfig:

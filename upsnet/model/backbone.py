@@ -6,11 +6,8 @@ Shapes: an (N, 3, H, W) image gives four maps of strides 4, 8, 16, 32.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -18,6 +15,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from upsnet.config import ModelConfig
 from upsnet.errors import CheckpointError
 from upsnet.model.deformable import DeformableConv2d
+from upsnet.model.weights import read_state_dict
 
 # MobileNetV2 is a flat list of blocks; the stem and res2..res5 end before these.
 MOBILENET_STAGE_ENDS = (2, 4, 7, 14, 18)
@@ -108,7 +106,8 @@ def _made_deformable(conv: nn.Conv2d) -> DeformableConv2d:
 def _load_weights(net: nn.Module, config: ModelConfig) -> None:
     if config.weights == "none":
         return
-    state = _read_weights(config)
+    known = torchvision.models.get_model_weights(config.backbone)
+    state = read_state_dict(config.weights, known, "model.weights", config.backbone)
     try:
         missing, unexpected = net.load_state_dict(state, strict=False)
     except RuntimeError as error:
@@ -126,25 +125,3 @@ def _load_weights(net: nn.Module, config: ModelConfig) -> None:
             f"{len(lacking)} keys missing {lacking[:3]}, {len(foreign)} unknown {foreign[:3]}; "
             "give torchvision's ImageNet file of this backbone, or model.weights=none"
         )
-
-
-def _read_weights(config: ModelConfig) -> dict[str, Tensor]:
-    path = Path(config.weights)
-    if path.is_file():
-        load: Callable[[], Any] = partial(torch.load, path, map_location="cpu", weights_only=True)
-    else:
-        known = torchvision.models.get_model_weights(config.backbone)
-        if config.weights not in known.__members__:
-            raise CheckpointError(
-                f"model.weights {config.weights!r}: no such file, and {config.backbone} has "
-                f"{', '.join(known.__members__)} by name; or 'none' to train from scratch"
-            )
-        load = partial(known[config.weights].get_state_dict, progress=False, check_hash=True)
-    try:
-        state: dict[str, Tensor] = load()
-    except Exception as error:  # a download, a pickle and a zip file fail in many ways
-        raise CheckpointError(
-            f"model.weights {config.weights!r} cannot be read ({type(error).__name__}: {error}); "
-            "without a network, give the path of the file"
-        ) from error
-    return state

@@ -19,11 +19,13 @@ import torch
 from torch import Tensor
 
 from upsnet import distributed
-from upsnet.config import Config
+from upsnet.config import Config, ModelConfig
+from upsnet.data.categories import CategoryTable
 from upsnet.data.loader import TrainLoader
 from upsnet.data.shards import PreparedData
 from upsnet.errors import TrainingError
 from upsnet.model.build import build_model
+from upsnet.model.detector_weights import load_detector_weights
 from upsnet.model.network import Network
 from upsnet.structures import Batch
 from upsnet.tracking import Tracker
@@ -73,7 +75,7 @@ def train(
     Raises:
         TrainingError: a loss or a weight is not finite. The checkpoints so far are left alone.
         DataError: a training image cannot be read.
-        CheckpointError: the backbone's weights cannot be had.
+        CheckpointError: the starting weights cannot be had.
 
     Source: UPSNet 3.2, 4.5 and 6.1.
     """
@@ -165,11 +167,22 @@ def start_state(config: Config, data: PreparedData, device: torch.device) -> Tra
     """The state before the first iteration: the same weights on all ranks, other random numbers on each."""
     table = data.categories
     seed_random_numbers(config.seed)
-    model = build_model(config.model, table.num_stuff, table.num_things).to(device).train()
+    model = _starting_model(config.model, table).to(device).train()
     distributed.broadcast_parameters(model)
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     optimizer = distributed.wrap_optimizer(build_optimizer(model, config.training), trained)
     return TrainState(model, optimizer, config, list(table.to_json()), data.version)
+
+
+def _starting_model(settings: ModelConfig, table: CategoryTable) -> Network:
+    """The network with its starting weights; those of a detector take the place of the backbone's."""
+    classes = (table.num_stuff, table.num_things)
+    if settings.detector_weights == "none":
+        return build_model(settings, *classes)
+    model = build_model(settings.model_copy(update={"weights": "none"}), *classes)
+    thing_names = table.names[table.num_stuff :]
+    _say("%s", load_detector_weights(model, settings.detector_weights, thing_names))
+    return model
 
 
 def compute_losses(state: TrainState, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
