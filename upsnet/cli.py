@@ -117,6 +117,10 @@ def train(
         Literal["auto", "unfinished", "never"],
         typer.Option(help="auto: go on from the newest good checkpoint; unfinished: unless it is the last."),
     ] = "auto",
+    init_from: Annotated[
+        Path | None,
+        typer.Option(help="Start from the weights of this checkpoint or training, perhaps of other classes."),
+    ] = None,
     workers: Workers = 1,
 ) -> None:
     """Train the network."""
@@ -133,7 +137,7 @@ def train(
     distributed.init()
     tracker = open_tracker(settings.tracking, out, run_file=out / RUN_FILE, run_name=_run_name(settings))
     with _closing(tracker):
-        _log_inputs(tracker, settings, prepared)
+        _log_inputs(tracker, settings, prepared, init_from)
         checkpoint = train_model(
             settings,
             prepared,
@@ -141,6 +145,7 @@ def train(
             resume=resume,
             validate=_validation(settings, prepared),
             tracker=tracker,
+            init_from=init_from,
         )
     if distributed.is_main():
         write_curves(out / LOG_NAME, out / "curves.csv")
@@ -355,7 +360,7 @@ def _run_file(checkpoint: Path, out: Path) -> Path:
     return next((f / RUN_FILE for f in folders if (f / RUN_FILE).is_file()), out / RUN_FILE)
 
 
-def _log_inputs(tracker: Tracker, config: Config, data: PreparedData) -> None:
+def _log_inputs(tracker: Tracker, config: Config, data: PreparedData, init_from: Path | None = None) -> None:
     """Everything that tells where the figures of a training come from."""
     from upsnet import distributed
     from upsnet.tracking import git_tags
@@ -368,6 +373,7 @@ def _log_inputs(tracker: Tracker, config: Config, data: PreparedData) -> None:
             "seed": config.seed,
             "data_version": data.version,
             "workers": distributed.world_size(),
+            **({"init_from": init_from.absolute().name} if init_from else {}),
             **git_tags(),
         }
     )

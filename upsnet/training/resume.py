@@ -22,7 +22,7 @@ Resume = Literal["auto", "unfinished", "never"]
 """Which checkpoints a training goes on from; `unfinished`: not from the last one of a finished training."""
 
 
-def resume_training(state: TrainState, folder: Path, resume: Resume, tracker: Tracker) -> None:
+def resume_training(state: TrainState, folder: Path, resume: Resume, tracker: Tracker) -> bool:
     """Takes up the newest good checkpoint, which rank 0 reads and sends to the others; or starts anew.
 
     Args:
@@ -30,11 +30,15 @@ def resume_training(state: TrainState, folder: Path, resume: Resume, tracker: Tr
         folder: of the checkpoints.
         resume: `auto`, `unfinished` to start anew where that training is finished, `never` in any case.
         tracker: begins a new run where the training does.
+
+    Returns:
+        Whether there was a checkpoint to go on from.
     """
     found = _find_checkpoint(state, folder, resume, tracker) if distributed.is_main() else None
     content = distributed.broadcast_object(found)
     if content is not None:
         state.restore(content)
+    return content is not None
 
 
 def _find_checkpoint(state: TrainState, folder: Path, resume: Resume, tracker: Tracker) -> Content | None:

@@ -19,13 +19,11 @@ import torch
 from torch import Tensor
 
 from upsnet import distributed
-from upsnet.config import Config, ModelConfig
-from upsnet.data.categories import CategoryTable
+from upsnet.config import Config
 from upsnet.data.loader import TrainLoader
 from upsnet.data.shards import PreparedData
 from upsnet.errors import TrainingError
 from upsnet.model.build import build_model
-from upsnet.model.detector_weights import load_detector_weights
 from upsnet.model.network import Network
 from upsnet.structures import Batch
 from upsnet.tracking import Tracker
@@ -33,6 +31,7 @@ from upsnet.training import checkpoint
 from upsnet.training.meter import LOSS_NAMES, Meter, log_line
 from upsnet.training.optimizer import Schedule, build_optimizer, clip_gradients, set_rate
 from upsnet.training.resume import Resume, resume_training
+from upsnet.training.start import start_from
 from upsnet.training.state import TrainState, seed_random_numbers
 from upsnet.training.stop import StopRequest
 
@@ -53,6 +52,7 @@ def train(
     resume: Resume = "auto",
     validate: Validate | None = None,
     tracker: Tracker,
+    init_from: Path | None = None,
 ) -> Path:
     """Trains a network, and writes its checkpoints to `<out>/checkpoints`.
 
@@ -68,6 +68,8 @@ def train(
             not go on from are moved into `<out>/checkpoints/stale`.
         validate: called every `evaluation_interval` iterations and at the end.
         tracker: takes the figures.
+        init_from: checkpoint (or folder of a training) whose weights a new training starts from, perhaps of
+            other classes; a training that goes on from its own checkpoint does not look at it.
 
     Returns:
         The newest checkpoint.
@@ -75,7 +77,7 @@ def train(
     Raises:
         TrainingError: a loss or a weight is not finite. The checkpoints so far are left alone.
         DataError: a training image cannot be read.
-        CheckpointError: the starting weights cannot be had.
+        CheckpointError: the starting weights cannot be had, or those of `init_from`.
 
     Source: UPSNet 3.2, 4.5 and 6.1.
     """
@@ -83,8 +85,13 @@ def train(
     threads = distributed.limit_threads()
     _make_repeatable(device)
     schedule = Schedule(config.training, config.loader.images_per_worker * distributed.world_size())
-    state = start_state(config, data, device)
-    resume_training(state, folder, resume, tracker)
+    state = start_state(config, data, device, with_weights=init_from is None)
+    resumed = resume_training(state, folder, resume, tracker)
+    if init_from is not None and resumed:
+        _say("not looking at %s: this training goes on from its own checkpoint", init_from)
+    elif init_from is not None:
+        start_from(init_from, state.model, config.model, data.categories)
+        distributed.broadcast_parameters(state.model)
     left = schedule.iterations_left(state.images_seen)
     if left == 0:
         _say("training is finished already: iteration %d is the last", state.iteration)
@@ -163,26 +170,26 @@ def _loop(
                 raise SystemExit(STOPPED)
 
 
-def start_state(config: Config, data: PreparedData, device: torch.device) -> TrainState:
-    """The state before the first iteration: the same weights on all ranks, other random numbers on each."""
+def start_state(
+    config: Config, data: PreparedData, device: torch.device, *, with_weights: bool = True
+) -> TrainState:
+    """The state before the first iteration: the same weights on all ranks, other random numbers on each.
+
+    Args:
+        config: the whole configuration.
+        data: prepared data, for its classes.
+        device: of this rank.
+        with_weights: with the configured starting weights; without, a checkpoint is to follow.
+    """
     table = data.categories
     seed_random_numbers(config.seed)
-    model = _starting_model(config.model, table).to(device).train()
+    none = {"weights": "none", "detector_weights": "none"}
+    settings = config.model if with_weights else config.model.model_copy(update=none)
+    model = build_model(settings, table.num_stuff, table.num_things).to(device).train()
     distributed.broadcast_parameters(model)
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     optimizer = distributed.wrap_optimizer(build_optimizer(model, config.training), trained)
     return TrainState(model, optimizer, config, list(table.to_json()), data.version)
-
-
-def _starting_model(settings: ModelConfig, table: CategoryTable) -> Network:
-    """The network with its starting weights; those of a detector take the place of the backbone's."""
-    classes = (table.num_stuff, table.num_things)
-    if settings.detector_weights == "none":
-        return build_model(settings, *classes)
-    model = build_model(settings.model_copy(update={"weights": "none"}), *classes)
-    thing_names = table.names[table.num_stuff :]
-    _say("%s", load_detector_weights(model, settings.detector_weights, thing_names))
-    return model
 
 
 def compute_losses(state: TrainState, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
