@@ -19,11 +19,13 @@ import torch
 from torch import Tensor
 
 from upsnet import distributed
-from upsnet.config import Config
+from upsnet.config import Config, ModelConfig
+from upsnet.data.categories import CategoryTable
 from upsnet.data.loader import TrainLoader
 from upsnet.data.shards import PreparedData
 from upsnet.errors import TrainingError
 from upsnet.model.build import build_model
+from upsnet.model.detector_weights import load_detector_weights
 from upsnet.model.network import Network
 from upsnet.structures import Batch
 from upsnet.tracking import Tracker
@@ -185,11 +187,22 @@ def start_state(
     seed_random_numbers(config.seed)
     none = {"weights": "none", "detector_weights": "none"}
     settings = config.model if with_weights else config.model.model_copy(update=none)
-    model = build_model(settings, table.num_stuff, table.num_things).to(device).train()
+    model = _starting_model(settings, table).to(device).train()
     distributed.broadcast_parameters(model)
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     optimizer = distributed.wrap_optimizer(build_optimizer(model, config.training), trained)
     return TrainState(model, optimizer, config, list(table.to_json()), data.version)
+
+
+def _starting_model(settings: ModelConfig, table: CategoryTable) -> Network:
+    """The network with its starting weights; those of a detector take the place of the backbone's."""
+    classes = (table.num_stuff, table.num_things)
+    if settings.detector_weights == "none":
+        return build_model(settings, *classes)
+    model = build_model(settings.model_copy(update={"weights": "none"}), *classes)
+    thing_names = table.names[table.num_stuff :]
+    _say("%s", load_detector_weights(model, settings.detector_weights, thing_names))
+    return model
 
 
 def compute_losses(state: TrainState, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
