@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
-from upsnet.config import Config, load_config, variant_names
+from upsnet.config import Config, load_config
 from upsnet.data.prepare import prepare
 from upsnet.data.shards import PreparedData
 from upsnet.errors import CheckpointError, TrainingError
@@ -121,17 +120,3 @@ def test_rows_1_to_6_of_table_6_switch_on_one_thing_after_another():
 
     for number, row in enumerate(rows):
         assert switches(row) == [place < number for place in range(5)]
-
-
-def test_variants_of_the_ablation_exist():
-
-    root = Path(__file__).resolve().parent.parent
-    params = yaml.safe_load((root / "ablation" / "params.yaml").read_text(encoding="utf-8"))
-    rows = [*params["trainings"].values(), *params["evaluations"].values()]
-    assert {row["variant"] for row in rows} - {""} <= set(variant_names())
-    assert {row["weights"] for row in params["evaluations"].values()} <= set(params["trainings"])
-    for name, row in params["evaluations"].items():
-        trained = load_config("mini", [v for v in [params["trainings"][row["weights"]]["variant"]] if v])
-        tested = load_config("mini", [v for v in [row["variant"]] if v])
-        assert trained.training == tested.training, f"{name} is tested with the weights of another training"
-        assert row["seed"] == params["trainings"][row["weights"]]["seed"]
