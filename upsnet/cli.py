@@ -25,6 +25,7 @@ from upsnet.storage import make_folder, write_file
 if TYPE_CHECKING:
     import torch
 
+    from upsnet.data.categories import CategoryTable
     from upsnet.data.shards import PreparedData
     from upsnet.model.network import Network
     from upsnet.tracking import Tracker
@@ -82,6 +83,8 @@ def configure(
         from upsnet.model.summary import summary as describe
 
         print(describe(config, *_class_counts(config, stuff, things)))
+        if config.model.detector_weights != "none" and things is None:
+            print(_starting_weights(config))
     if out is None and not summary:
         raise UpsnetError("configure: nothing to do; give --out config.yaml, --summary or --help-config")
 
@@ -340,14 +343,36 @@ def _check_data(config: Config, processes: int | None) -> None:
 
 
 def _class_counts(config: Config, stuff: int | None, things: int | None) -> tuple[int, int]:
-    """Number of stuff and thing classes: as given, else those of the data set."""
-    num_stuff, num_things = {"cityscapes": (11, 8)}.get(config.data.source, (53, 80))
-    if config.data.source == "synthetic":
+    """Number of stuff and thing classes: as given, else those of the data set, else COCO's."""
+    table = _known_categories(config)
+    num_stuff, num_things = (53, 80) if table is None else (table.num_stuff, table.num_things)
+    return (num_stuff if stuff is None else stuff, num_things if things is None else things)
+
+
+def _known_categories(config: Config) -> CategoryTable | None:
+    """The categories of the configured data set, if they can be had without reading much."""
+    if config.data.source == "cityscapes":
+        from upsnet.data.cityscapes import cityscapes_categories
+
+        return cityscapes_categories()
+    if config.data.coco is None or config.data.source != "coco":
+        from upsnet.data.categories import CategoryTable
         from upsnet.data.synthetic import CATEGORIES
 
-        num_things = sum(category.isthing for category in CATEGORIES)
-        num_stuff = len(CATEGORIES) - num_things
-    return (num_stuff if stuff is None else stuff, num_things if things is None else things)
+        return CategoryTable(CATEGORIES)
+    from upsnet.data.coco_json import read_categories
+
+    path = Path(config.data.coco.val.annotations)  # both splits have the same; this is the smaller file
+    return read_categories(path) if path.is_file() else None
+
+
+def _starting_weights(config: Config) -> str:
+    """What the configured detector weights fill."""
+    from upsnet.model.detector_weights import coco_thing_names, describe_detector_weights
+
+    table = _known_categories(config)
+    names = coco_thing_names() if table is None else table.names[table.num_stuff :]
+    return describe_detector_weights(config.model, _class_counts(config, None, None)[0], names)
 
 
 def _run_name(config: Config) -> str:

@@ -68,10 +68,7 @@ def read_annotations(path: Path, split: str) -> CocoAnnotations:
     Raises:
         DataError: the file is missing, is no JSON or no COCO panoptic; the message says what it looks like.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: the panoptic JSON cannot be read ({error.strerror})") from error
+    data = _read(path)
     values = _parse(data, path)
     table = CategoryTable.from_json(values["categories"], f"{path}: categories")
     for position, image in enumerate(values["images"]):
@@ -82,6 +79,18 @@ def read_annotations(path: Path, split: str) -> CocoAnnotations:
     faults = _faults_between(values["images"], values["annotations"], split)
     entries = _entries(values["images"], values["annotations"], {fault.image_id for fault in faults})
     return CocoAnnotations(table, entries, tuple(faults), hashlib.sha256(data).hexdigest())
+
+
+def read_categories(path: Path) -> CategoryTable:
+    """Reads the categories of a COCO panoptic JSON alone; raises as `read_annotations`."""
+    return CategoryTable.from_json(_parse(_read(path), path)["categories"], f"{path}: categories")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: the panoptic JSON cannot be read ({error.strerror})") from error
 
 
 def _parse(data: bytes, path: Path) -> dict[str, Any]:

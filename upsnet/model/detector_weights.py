@@ -16,7 +16,9 @@ from torch import Tensor
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights, maskrcnn_resnet50_fpn
 from torchvision.ops import FrozenBatchNorm2d
 
+from upsnet.config import ModelConfig
 from upsnet.errors import CheckpointError
+from upsnet.model.build import build_model
 from upsnet.model.class_rows import copy_class_rows, match_names
 from upsnet.model.network import Network
 from upsnet.model.weights import read_state_dict
@@ -92,6 +94,19 @@ def load_detector_weights(model: Network, name: str, thing_names: Sequence[str])
             parameter.detach().zero_()
     filled = tuple(key for key, reason in outcome.items() if not reason)
     return WeightsReport(name, (*_part_lines(outcome), *_class_lines(rows, thing_names, source)), filled)
+
+
+def describe_detector_weights(config: ModelConfig, num_stuff: int, thing_names: Sequence[str]) -> str:
+    """What `load_detector_weights` reports of a configured network, without downloading anything.
+
+    Raises:
+        CheckpointError: the file is missing, or of another network.
+    """
+    name = config.detector_weights
+    if name in MaskRCNN_ResNet50_FPN_Weights.__members__ and not is_at_hand(name):
+        return f"starting weights: {name}, not on this machine yet; 'upsnet train' downloads them (170 MB)"
+    model = build_model(config.model_copy(update={"weights": "none"}), num_stuff, len(thing_names))
+    return str(load_detector_weights(model, name, thing_names))
 
 
 def is_at_hand(name: str) -> bool:
