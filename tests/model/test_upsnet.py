@@ -30,9 +30,17 @@ def test_upsnet_50_for_coco_has_the_paper_s_parameters():
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 45_854_384
 
 
-def test_the_cityscapes_shape_has_the_paper_s_parameters():
-    config = ModelConfig(weights="none", semantic_channels=(128, 128), global_context=False)
-    assert count_parameters(build_model(config, 11, 8)) == 44_527_804
+@pytest.mark.parametrize(
+    ("preset", "count"),
+    [
+        ("cityscapes_r50", 44_527_804),
+        ("cityscapes_r50_coco", 44_527_804),
+        ("cityscapes_r101_coco", 63_519_932),
+    ],
+)
+def test_the_cityscapes_presets_have_the_paper_s_parameters(preset, count):
+    config = load_config(preset).model.model_copy(update={"weights": "none"})
+    assert count_parameters(build_model(config, 11, 8)) == count
 
 
 def test_upsnet_101_with_deformable_stages_has_the_paper_s_parameters():

@@ -89,13 +89,13 @@ def transfer_weights(
         layer = name.rpartition(".")[0]
         if name not in source:
             result.left[name] = "the checkpoint has none"
-        elif layer in SEMANTIC_LAYERS and _fits_beside_rows(target, source[name]):
+        elif layer in SEMANTIC_LAYERS and _rows_fit(layer, targets, source):
             copy_class_rows(target, source[name], semantic)
             result.semantic = _origins(classes.names, source_classes.names, semantic)
-        elif layer in INSTANCE_LAYERS and _fits_beside_rows(target, source[name]):
+        elif layer in INSTANCE_LAYERS and _rows_fit(layer, targets, source):
             copy_class_rows(target, source[name], labels)
             result.instances = _origins(classes.things, source_classes.things, things)
-        elif target.shape == source[name].shape:
+        elif target.shape == source[name].shape and layer not in (*SEMANTIC_LAYERS, *INSTANCE_LAYERS):
             target.copy_(source[name])
             result.copied.append(name)
         else:
@@ -106,8 +106,9 @@ def transfer_weights(
     return result
 
 
-def _fits_beside_rows(target: Tensor, source: Tensor) -> bool:
-    return target.shape[1:] == source.shape[1:]
+def _rows_fit(layer: str, targets: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> bool:
+    """Whether one row of the layer's weight is like one of the source's; the bias always is."""
+    return targets[f"{layer}.weight"].shape[1:] == source[f"{layer}.weight"].shape[1:]
 
 
 def _origins(

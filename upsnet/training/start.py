@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 def start_from(path: Path, model: Network, config: ModelConfig, table: CategoryTable) -> None:
     """Fills a fresh network with the weights of a checkpoint, see `upsnet.model.transfer`.
 
-    Every rank calls it; random rows differ between them until the parameters are broadcast.
+    Every rank calls it, and all of them have the same weights after it.
 
     Args:
         path: a checkpoint, or a folder of a training: then its newest good one.
@@ -48,6 +48,7 @@ def start_from(path: Path, model: Network, config: ModelConfig, table: CategoryT
     source_classes = ClassNames(loaded.table.names, loaded.table.num_stuff)
     classes = ClassNames(table.names, table.num_stuff)
     result = transfer_weights(model, loaded.model.state_dict(), classes, source_classes)
+    distributed.broadcast_parameters(model)  # the random rows differ between the ranks
     if distributed.is_main():
         logger.info("starting from %s (iteration %d)", path, loaded.iteration)
         for line in describe(result, classes):

@@ -93,7 +93,6 @@ def train(
         _say("not looking at %s: this training goes on from its own checkpoint", init_from)
     elif init_from is not None:
         start_from(init_from, state.model, config.model, data.categories)
-        distributed.broadcast_parameters(state.model)
     left = schedule.iterations_left(state.images_seen)
     if left == 0:
         _say("training is finished already: iteration %d is the last", state.iteration)
