@@ -90,7 +90,17 @@ def test_help_lists_every_command_without_importing_torch() -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment(), check=True
     )
-    for command in ("configure", "prepare", "train", "evaluate", "score", "predict", "report", "compare"):
+    for command in (
+        "configure",
+        "prepare",
+        "train",
+        "evaluate",
+        "score",
+        "predict",
+        "report",
+        "compare",
+        "benchmark",
+    ):
         assert f"  {command} " in done.stdout
 
 
@@ -145,6 +155,7 @@ def test_the_summary_of_the_mini_preset_knows_the_synthetic_classes(run: Run) ->
         (["predict", "a.jpg", "--checkpoint", "none.pt", "--out", "o"], ["none.pt"]),
         (["score", "truth.json", "predictions.json"], ["truth.json"]),
         (["report", "metrics.json"], ["metrics.json"]),
+        (["benchmark", "--sizes", "800"], ["--sizes 800", "800x1300"]),
         (["compare", "metrics.json", "--out", "o"], ["metrics.json"]),
         (["compare"], ["no runs found"]),
         (["compare", "."], ["no metrics.json in this folder"]),
@@ -319,6 +330,16 @@ def test_predict_never_writes_over_its_images(run: Run, trained: Path, pictures:
 def test_an_unknown_device_is_refused(run: Run, trained: Path, pictures: Path, tmp_path: Path) -> None:
     arguments = [pictures / "dot.png", "--checkpoint", trained / "train", "--out", tmp_path / "out"]
     assert_refused(run("predict", *arguments, "--device", "abacus"), "--device abacus")
+
+
+def test_benchmark_prints_and_writes_the_table(run: Run, tmp_path: Path) -> None:
+    small = ["--preset", "mini", "--sizes", "64x96", "--instances", "2", "--runs", "1", "--device", "cpu"]
+    result = run("benchmark", *small, "--out", tmp_path / "out")
+    assert result.code == 0, result.err
+    figures = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    assert [row["system"] for row in figures["rows"]] == ["UPSNet", "MR-CNN-PSP"]
+    assert "| 64x96 | 2 | MR-CNN-PSP |" in (tmp_path / "out" / "benchmark.md").read_text()
+    assert "Random weights" in result.out
 
 
 def test_compare_prints_and_writes_the_tables_of_a_folder_of_runs(run: Run, tmp_path: Path) -> None:

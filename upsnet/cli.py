@@ -286,6 +286,31 @@ def draw(
 
 
 @app.command()
+def benchmark(
+    preset: Annotated[str, typer.Option(help="Preset of a UPSNet; default: what the paper has.")] = "",
+    sizes: Annotated[str, typer.Option(help="Images.")] = "800x1300,1024x2048,1200x1920",
+    instances: Annotated[str, typer.Option(help="For post-processing.")] = "0,10,50",
+    runs: Annotated[int | None, typer.Option(min=1, help="Default: 100 on a GPU, else 3 or 2.")] = None,
+    warm_up: Annotated[int | None, typer.Option(min=1, help="Default: 10 on a GPU, else 1.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of benchmark.json and .md.")] = Path("runs/benchmark"),
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; default: the GPU if there is one.")] = "",
+) -> None:
+    """Measure UPSNet's run time and memory beside MR-CNN-PSP's (Table 5)."""
+    from upsnet.evaluation.benchmark import cases, report, run
+
+    measured_on = _device(device)
+    shape = cases.Shape(preset, *_class_counts(load_config(preset), None, None)) if preset else None
+    counts = cases.parse_counts(instances)
+    planned = cases.make_cases(cases.parse_sizes(sizes), counts, str(measured_on), runs, warm_up, shape)
+    make_folder(out)
+    rows = run.run_cases(planned)
+    figures = report.to_json(rows, report.environment(measured_on), with_paper=shape is None)
+    write_file(json.dumps(figures, indent=1) + "\n", out / "benchmark.json")
+    write_file(report.markdown(figures), out / "benchmark.md")
+    report.print_table(figures, Console(width=None if sys.stdout.isatty() else 150))
+
+
+@app.command()
 def report(
     metrics: Annotated[Path, typer.Argument(help="metrics.json of 'upsnet evaluate'.")],
 ) -> None:

@@ -4,33 +4,51 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
 T = TypeVar("T")
 
 LOG_INTERVAL = 10.0
 """Seconds between two log lines where there is no terminal."""
 
+SPEED_PERIOD = 300.0
+"""Seconds over which the bar averages the speed; items may take half a minute each."""
+
 log = logging.getLogger(__name__)
 
 
-def show_progress(items: Iterable[T], total: int, description: str) -> Iterator[T]:
-    """Yields `items`, of which there are `total`, and shows the progress on the error stream."""
+def show_progress(
+    items: Iterable[T], total: int, description: str, weight: Callable[[T], int] = lambda _: 1
+) -> Iterator[T]:
+    """Yields `items` and shows the progress on the error stream.
+
+    Args:
+        items: the work.
+        total: number of the items, or the sum of their weights.
+        description: what is done.
+        weight: how much of the work an item is.
+    """
     console = Console(stderr=True)
-    if console.is_terminal:
-        yield from track(items, description, total, console=console, transient=True)
-    else:
-        yield from _logged(items, total, description)
+    if not console.is_terminal:
+        yield from _logged(items, total, description, weight)
+        return
+    with Progress(console=console, transient=True, speed_estimate_period=SPEED_PERIOD) as bar:
+        task = bar.add_task(description, total=total)
+        for item in items:
+            yield item
+            bar.advance(task, weight(item))
 
 
-def _logged(items: Iterable[T], total: int, description: str) -> Iterator[T]:
+def _logged(items: Iterable[T], total: int, description: str, weight: Callable[[T], int]) -> Iterator[T]:
     started = last = time.monotonic()
-    for done, item in enumerate(items, 1):
+    done = 0
+    for item in items:
         yield item
+        done += weight(item)
         now = time.monotonic()
         if now - last >= LOG_INTERVAL:
             last = now
