@@ -11,7 +11,7 @@ import pytest
 from tests.evaluation.made_metrics import made_metrics, made_run, write_metrics
 from upsnet.config import TrackingConfig, load_config
 from upsnet.errors import UpsnetError
-from upsnet.evaluation.runs import collect_runs, group_runs, run_of_metrics
+from upsnet.evaluation.runs import collect_runs, group_runs, run_of_metrics, without_copies
 
 
 def test_a_run_has_the_figures_of_its_file(tmp_path: Path) -> None:
@@ -34,6 +34,12 @@ def test_folders_are_searched_and_a_copy_is_no_second_run(tmp_path: Path) -> Non
     (tmp_path / "copy").mkdir()
     shutil.copy(first, tmp_path / "copy")
     assert sorted(run.seed or 0 for run in collect_runs([tmp_path, first])) == [1, 2]
+
+
+def test_a_copy_that_does_not_say_its_seed_is_no_second_run_either() -> None:
+    unknown, known, other = made_run(seed=None), made_run(seed=3), made_run(seed=4)
+    for runs in ([unknown, known, other], [known, unknown, other]):
+        assert [run.seed for run in without_copies(runs)] == [3, 4]
 
 
 def test_runs_that_differ_in_the_seed_only_are_one_group() -> None:
@@ -103,8 +109,10 @@ def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mlflow")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
+        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
             patch.delenv(name, raising=False)
+        # Its own address, since MLflow keeps one connection per address, whatever the working folder.
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/runs.db")
         for name, overrides, figures in (
             ("one", ["seed=3"], {"PQ": 40.0}),
             ("two", ["inference.scales=[96,128]"], {"PQ": 42.0, "box_AP": None}),
@@ -127,8 +135,7 @@ def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_evaluated_runs_of_an_mlflow_experiment_are_read(
     mlflow_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(mlflow_folder)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_folder}/runs.db")
     one, two = collect_runs([], "upsnet")
     assert (one.preset, one.system, one.seed, one.images) == ("mini", "upsnet_c", 3, 60)
     assert (one.figures["PQ"], one.figures["network"], one.figures["box_AP"]) == (40.0, 10.0, 50.0)
@@ -140,16 +147,14 @@ def test_the_evaluated_runs_of_an_mlflow_experiment_are_read(
 def test_a_run_in_a_file_and_in_mlflow_is_one_run(
     mlflow_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(mlflow_folder)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_folder}/runs.db")
     assert len(collect_runs([mlflow_folder / "one" / "evaluate"], "upsnet")) == 2
 
 
 def test_an_experiment_that_is_not_there_and_one_without_evaluations_are_refused(
     mlflow_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(mlflow_folder)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_folder}/runs.db")
     with pytest.raises(UpsnetError, match=r"no experiment 'nothing'; it has .*upsnet"):
         collect_runs([], "nothing")
     with pytest.raises(UpsnetError, match="none of its runs was evaluated"):

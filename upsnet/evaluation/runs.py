@@ -139,12 +139,19 @@ def run_of_metrics(metrics: Mapping[str, Any], source: str) -> Run:
 
 
 def without_copies(runs: Iterable[Run]) -> list[Run]:
-    """Each evaluation once: a copy of a metrics.json, or the same run in MLflow, is no second seed."""
-    kept: dict[object, Run] = {}
+    """Each evaluation once: a copy of a metrics.json, or the same run in MLflow, is no second seed.
+
+    Copies have all figures alike, run times too; one of them may not say its seed.
+    """
+    kept: dict[object, list[Run]] = {}
     for run in runs:
-        figures = tuple(sorted(run.figures.items()))
-        kept.setdefault((run.preset, run.system, run.seed, run.images, figures), run)
-    return list(kept.values())
+        alike = kept.setdefault((run.preset, run.system, run.images, tuple(sorted(run.figures.items()))), [])
+        copy = next((old for old in alike if old.seed == run.seed or None in (old.seed, run.seed)), None)
+        if copy is None:
+            alike.append(run)
+        elif copy.seed is None:
+            alike[alike.index(copy)] = run
+    return [run for alike in kept.values() for run in alike]
 
 
 def group_runs(runs: Iterable[Run]) -> list[RunGroup]:
