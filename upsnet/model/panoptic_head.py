@@ -55,7 +55,14 @@ def resize_mask_logits(mask_logits: Tensor, box: Tensor, size: Size) -> tuple[Te
         The (y1 - y0, x1 - x0) logits and the window y0, x0, y1, x1 of the image they belong to.
     """
     (window,) = box_windows(box[None], size)
-    return _fit(mask_logits, window), window
+    return fit_to_window(mask_logits, window), window
+
+
+def fit_to_window(mask_logits: Tensor, window: Window) -> Tensor:
+    """Resizes one instance's (28, 28) mask logits bilinearly to the size of a window."""
+    y0, x0, y1, x1 = window
+    size = (y1 - y0, x1 - x0)
+    return F.interpolate(mask_logits[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
 
 
 def panoptic_logits(
@@ -81,7 +88,9 @@ def panoptic_logits(
         _paste(_crop(thing[label - 1], window), window, height, width)
         for label, window in zip(labels.tolist(), windows, strict=True)
     ]
-    y_mask = [_paste(_fit(y, w), w, height, width) for y, w in zip(mask_logits, windows, strict=True)]
+    y_mask = [
+        _paste(fit_to_window(y, w), w, height, width) for y, w in zip(mask_logits, windows, strict=True)
+    ]
     parts = [stuff]
     if windows:
         parts.append(torch.stack(x_mask) + torch.stack(y_mask))
@@ -128,7 +137,7 @@ def panoptic_argmax(
     x_max[everywhere] = 0.0
     for i, (x, (y0, x0, y1, x1)) in enumerate(zip(own, windows, strict=True)):
         here = (slice(y0, y1), slice(x0, x1))
-        score = x + _fit(mask_logits[i], (y0, x0, y1, x1))
+        score = x + fit_to_window(mask_logits[i], (y0, x0, y1, x1))
         _raise_to(best[here], channel[here], score, torch.full_like(channel[here], num_stuff + i))
         x_max[here] = torch.maximum(x_max[here], x)
     if unknown and len(semantic_logits) > num_stuff:
@@ -229,12 +238,6 @@ def _raise_to(best: Tensor, channel: Tensor, score: Tensor, candidate: Tensor) -
     wins = (score > best) | ((score == best) & (candidate < channel))
     best.copy_(torch.where(wins, score, best))
     channel.copy_(torch.where(wins, candidate, channel))
-
-
-def _fit(mask_logits: Tensor, window: Window) -> Tensor:
-    y0, x0, y1, x1 = window
-    size = (y1 - y0, x1 - x0)
-    return F.interpolate(mask_logits[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
 
 
 def _crop(values: Tensor, window: Window) -> Tensor:
