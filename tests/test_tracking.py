@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.data.tiny import prepared_sizes
 from tests.horovod_workers import ROOT, plain_environment
+from upsnet import cli
 from upsnet.config import TrackingConfig, load_config
 from upsnet.tracking import Tracker, git_tags, legal_name, open_tracker
 
@@ -77,6 +79,15 @@ def test_a_run_holds_params_metrics_tags_and_files(out, work):
     assert files == {"config.yaml", "per_class.json", "strips", "strips/17.png", "local.png"}
     assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(work / "mlartifacts")
     assert client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_training_is_tagged_with_the_name_of_what_it_started_from(out, tmp_path):
+    tracker, data = open_in(out), prepared_sizes(tmp_path / "data", [(40, 60)])
+    cli._log_inputs(tracker, load_config("mini"), data, tmp_path / "coco_r101")
+    tags = run_of(tracker).data.tags
+    tracker.close()
+    assert (tags["init_from"], tags["preset"]) == ("coco_r101", "mini")
+    assert str(tmp_path) not in str(tags)
 
 
 def test_json_lines_are_appended_with_time_and_step(out):
