@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.tiny_coco import TinyCoco
 from tests.evaluation.made_metrics import made_metrics, write_metrics
 from upsnet import cli
 from upsnet.config import load_config, read_config, to_yaml
@@ -358,3 +359,40 @@ def test_a_file_that_holds_no_metrics_is_refused(run: Run, tmp_path: Path, text:
     (tmp_path / "metrics.json").write_text(text)
     for command in ("report", "compare"):
         assert_refused(run(command, tmp_path / "metrics.json"), "metrics.json")
+
+
+def test_own_data_go_from_folder_to_preset_to_check_to_shards(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coco = TinyCoco(tmp_path / "mine")
+    coco.config()
+    monkeypatch.chdir(tmp_path)
+    assert "detector_weights: COCO_V1" in run("configure", "--from-data", "mine").out
+    written = run("configure", "--from-data", "mine", "--out", "my_preset.yaml")
+    assert (written.code, written.out.splitlines()[0]) == (0, "wrote my_preset.yaml; look it through, then")
+    assert run("configure", "--preset", "my_preset.yaml", "--out", "config.yaml").code == 0
+    checked = run("prepare", "--config", "config.yaml", "--check", "--processes", 1)
+    assert (checked.code, checked.err) == (0, "")
+    assert "1 stuff + 1 thing classes" in checked.out
+    assert run("prepare", "--config", "config.yaml", "--out", "prepared", "--processes", 1).code == 0
+    coco.image(2).unlink()
+    faulty = run("prepare", "--config", "config.yaml", "--check", "--processes", 1)
+    assert faulty.code == 2
+    assert "images listed" in faulty.out
+    assert "train image 2: image missing: 2.jpg" in faulty.err
+    assert "image missing: put the file into the folder of images" in faulty.err
+
+
+def test_prepare_without_out_says_what_to_give(run: Run, trained: Path) -> None:
+    result = run("prepare", "--config", trained / "config.yaml")
+    assert (result.code, "give --out FOLDER" in result.err) == (2, True)
+
+
+def test_the_summary_tells_of_detector_weights_without_fetching_them(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    result = run("configure", "--preset", "coco_r50", "--summary", "model.detector_weights=COCO_V1")
+    assert result.code == 0
+    assert "starting weights: COCO_V1, not on this machine yet" in result.out
+    assert run("configure", "--summary", "--preset", "coco_r50", "model.detector_weights=x.pth").code == 2

@@ -68,11 +68,19 @@ def configure(
     ] = False,
     stuff: Annotated[int | None, typer.Option(min=0, help="Stuff classes, for --summary.")] = None,
     things: Annotated[int | None, typer.Option(min=0, help="Thing classes, for --summary.")] = None,
+    from_data: Annotated[
+        Path | None, typer.Option(help="Write a preset for this COCO panoptic folder to --out, or print it.")
+    ] = None,
     help_config: Annotated[bool, typer.Option("--help-config", help="Print the manual of all keys.")] = False,
 ) -> None:
     """Join defaults, preset, variants and overrides into one config.yaml."""
     if help_config:
         print(manual())
+        return
+    if from_data is not None:
+        from upsnet.data.own_preset import own_preset, write_preset
+
+        print(own_preset(from_data) if out is None else write_preset(from_data, out))
         return
     variants = [name for joined in variant or [] for name in joined.split("+") if name]
     config = load_config(preset, variants, overrides or [])

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median_low
+from typing import TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +25,8 @@ from upsnet.data.shards import SPLITS, SplitName
 from upsnet.data.sources import Glance, GlancingSource, Reading, Source
 from upsnet.progress import show_progress
 from upsnet.structures import Size
+
+T = TypeVar("T")
 
 SAMPLE = 100
 """Images per split that are read in full."""
@@ -130,11 +133,11 @@ def _check_split(
     report.faults += sorted(faults, key=lambda fault: fault.image_id)
 
 
-def evenly_spread(ids: Sequence[int], count: int) -> list[int]:
-    """At most `count` of the ids, from the first to the last, at equal distances."""
-    if len(ids) <= count:
-        return list(ids)
-    return [ids[round(place * (len(ids) - 1) / max(count - 1, 1))] for place in range(count)]
+def evenly_spread(items: Sequence[T], count: int) -> list[T]:
+    """At most `count` of the items, from the first to the last, at equal distances."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(place * (len(items) - 1) / max(count - 1, 1))] for place in range(count)]
 
 
 def _glance(source: Source, split: SplitName, image_id: int) -> Glance:
