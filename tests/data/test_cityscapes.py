@@ -167,8 +167,8 @@ def test_all_faults_come_in_one_report(tiny: TinyCityscapes) -> None:
     message = refusal(tiny)
     assert message.startswith("the data has 7 faults in 6 images:")
     for part in (
-        "train image 0: image missing: aachen_000000_000019_leftImg8bit.png",
-        "train image 1: truth missing: aachen_000001_000019_gtFine_instanceIds.png",
+        "train image 0: image missing: aachen/aachen_000000_000019_leftImg8bit.png",
+        "train image 1: truth missing: aachen/aachen_000001_000019_gtFine_instanceIds.png",
         "train image 2: truth unreadable: hamburg_000000_000042_gtFine_instanceIds.png: is no PNG",
         "train image 3: image unreadable: ulm_000003_000019_leftImg8bit.png",
         "val image 1000000: unknown label value: frankfurt_000000_000294_gtFine_instanceIds.png: 47",
@@ -223,8 +223,19 @@ def test_the_same_name_in_another_city_is_another_image(tiny: TinyCityscapes) ->
     moved = tiny.root / "gtFine/train/ulm" / tiny.truth("train", AACHEN).name
     tiny.truth("train", AACHEN).rename(moved)
     message = refusal(tiny)
-    assert "train image 0: truth missing: aachen_000000_000019" in message
-    assert "train image 3: image missing: aachen_000000_000019" in message
+    assert "train image 0: truth missing: aachen/aachen_000000_000019" in message
+    assert "train image 3: image missing: ulm/aachen_000000_000019" in message
+
+
+def test_files_without_counterpart_are_known_before_any_is_read(tiny: TinyCityscapes) -> None:
+    tiny.image("train", AACHEN).unlink()
+    tiny.truth("val", MUNSTER).unlink()
+    source = open_source(tiny.config())
+    assert [(fault.kind, fault.image_id) for fault in source.faults] == [
+        ("image missing", 0),
+        ("truth missing", 1_000_001),
+    ]
+    assert (list(source.image_ids("train")), list(source.image_ids("val"))) == ([1, 2, 3], [1_000_000])
 
 
 def test_a_source_travels_to_worker_processes(tiny: TinyCityscapes) -> None:

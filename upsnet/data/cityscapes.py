@@ -10,7 +10,7 @@ Shapes: H x W pixels.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,8 +29,9 @@ from upsnet.data.sources import FIRST_ID, Reading
 from upsnet.errors import DataError
 from upsnet.structures import VOID, Category, Segment, Size
 
-IMAGES, IMAGE_ENDING = "leftImg8bit", "_leftImg8bit.png"
-TRUTH, TRUTH_ENDING, LABEL_IDS_ENDING = "gtFine", "_gtFine_instanceIds.png", "_gtFine_labelIds.png"
+IMAGES, TRUTH = "leftImg8bit", "gtFine"
+ENDINGS = {IMAGES: "_leftImg8bit.png", TRUTH: "_gtFine_instanceIds.png"}
+LABEL_IDS_ENDING = "_gtFine_labelIds.png"
 
 INSTANCES = 1000
 """From this value on, a pixel of the truth names a single object: label id * 1000 + number."""
@@ -49,18 +50,23 @@ class CityscapesSource:
 
     Attributes:
         categories: 11 stuff and 8 thing classes; category_id is the label id.
-        faults: none: every fault is found as its image is read.
+        faults: images without truth, and truths without image.
 
     Raises:
         DataError: folders are missing; all of them come in one message.
     """
 
-    faults: Sequence[Fault] = ()
-
     def __init__(self, config: CityscapesConfig) -> None:
         self._root = Path(config.root)
         _refuse_missing_folders(self._root)
-        self._names = {split: _image_names(self._root, split) for split in SPLITS}
+        self._names: dict[SplitName, list[str]] = {}
+        self.faults: list[Fault] = []
+        for split in SPLITS:
+            images, truths = (_names(self._root, kind, split) for kind in (IMAGES, TRUTH))
+            # One without the other is counted, too, so that mending it changes no other image's id.
+            self._names[split] = sorted(images | truths)
+            self.faults += self._missing(split, images, truths)
+        self._faulty = {fault.image_id for fault in self.faults}
         self.categories = cityscapes_categories()
         self._category_of_value = _category_of_value()
 
@@ -73,30 +79,38 @@ class CityscapesSource:
         return {"kind": "cityscapes", **splits}
 
     def image_ids(self, split: SplitName) -> Sequence[int]:
-        """One id per name that an image or a truth has."""
-        return range(FIRST_ID[split], FIRST_ID[split] + len(self._names[split]))
+        """Ids of the images that have a truth."""
+        ids = range(FIRST_ID[split], FIRST_ID[split] + len(self._names[split]))
+        return [image_id for image_id in ids if image_id not in self._faulty]
 
     def read(self, split: SplitName, image_id: int) -> Reading:
         """Reads one image with its truth and checks everything that can be wrong with it."""
         findings = Findings(split, image_id)
         name = self._names[split][image_id - FIRST_ID[split]]
-        values = from_file(self._file(TRUTH, split, name + TRUTH_ENDING), "truth", findings, decode_grey_png)
+        values = from_file(
+            self._file(TRUTH, split, name + ENDINGS[TRUTH]), "truth", findings, decode_grey_png
+        )
         size = None if values is None else _size(values)
-        image = _read_image(self._file(IMAGES, split, name + IMAGE_ENDING), size, findings)
+        image = _read_image(self._file(IMAGES, split, name + ENDINGS[IMAGES]), size, findings)
         if values is None or image is None or size is None:
             return Reading(None, (0, 0), tuple(findings.faults), tuple(findings.notes))
         if image[1] != size:
-            findings.fault(
-                "sizes differ",
-                f"{name}: (height, width) is {image[1]} in {IMAGES}, {size} in {TRUTH}",
-            )
-        categories = self._categories_of_pixels(values, name + TRUTH_ENDING, findings)
+            sizes = f"{image[1]} in {IMAGES}, {size} in {TRUTH}"
+            findings.fault("sizes differ", f"{name}: (height, width) is {sizes}")
+        categories = self._categories_of_pixels(values, name + ENDINGS[TRUTH], findings)
         self._compare_label_ids(self._file(TRUTH, split, name + LABEL_IDS_ENDING), categories, findings)
         if findings.faults:
             return Reading(None, size, tuple(findings.faults), tuple(findings.notes))
         panoptic_map = np.where(categories == VOID, VOID, values)
         png, segments = encode_panoptic_png(panoptic_map), self._segments(panoptic_map)
         return Reading(Record(image_id, image[0], png, segments), size, (), tuple(findings.notes))
+
+    def _missing(self, split: SplitName, images: set[str], truths: set[str]) -> Iterator[Fault]:
+        for image_id, name in enumerate(self._names[split], FIRST_ID[split]):
+            if name not in images:
+                yield Fault("image missing", split, image_id, f"{name}{ENDINGS[IMAGES]}")
+            if name not in truths:
+                yield Fault("truth missing", split, image_id, f"{name}{ENDINGS[TRUTH]}")
 
     def _file(self, kind: str, split: SplitName, name: str) -> Path:
         return self._root / kind / split / name
@@ -196,14 +210,10 @@ def _refuse_missing_folders(root: Path) -> None:
         )
 
 
-def _image_names(root: Path, split: SplitName) -> list[str]:
-    """`<city>/<name>` of every image and every truth, sorted: one without the other is a fault, not a gap."""
-    names = set()
-    for kind, ending in ((IMAGES, IMAGE_ENDING), (TRUTH, TRUTH_ENDING)):
-        folder = root / kind / split
-        for path in folder.glob(f"*/*{ending}"):
-            names.add(path.relative_to(folder).as_posix().removesuffix(ending))
-    return sorted(names)
+def _names(root: Path, kind: str, split: SplitName) -> set[str]:
+    """`<city>/<name>` of every file of a kind."""
+    folder, ending = root / kind / split, ENDINGS[kind]
+    return {path.relative_to(folder).as_posix().removesuffix(ending) for path in folder.glob(f"*/*{ending}")}
 
 
 def _read_image(path: Path, truth_size: Size | None, findings: Findings) -> tuple[bytes, Size] | None:
