@@ -375,6 +375,7 @@ def test_own_data_go_from_folder_to_preset_to_check_to_shards(
     assert (checked.code, checked.err) == (0, "")
     assert "1 stuff + 1 thing classes" in checked.out
     assert run("prepare", "--config", "config.yaml", "--out", "prepared", "--processes", 1).code == 0
+    assert run("configure", "--from-data", "mine", "seed=3").code == 2
     coco.image(2).unlink()
     faulty = run("prepare", "--config", "config.yaml", "--check", "--processes", 1)
     assert faulty.code == 2

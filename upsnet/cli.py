@@ -78,6 +78,8 @@ def configure(
         print(manual())
         return
     if from_data is not None:
+        if overrides or variant or summary:
+            raise UpsnetError("--from-data writes a preset; give variants and overrides with it, later")
         from upsnet.data.own_preset import own_preset, write_preset
 
         print(own_preset(from_data) if out is None else write_preset(from_data, out))
@@ -94,7 +96,7 @@ def configure(
         if config.model.detector_weights != "none" and things is None:
             print(_starting_weights(config))
     if out is None and not summary:
-        raise UpsnetError("configure: nothing to do; give --out config.yaml, --summary or --help-config")
+        raise UpsnetError("configure: nothing to do; give --out, --summary, --from-data or --help-config")
 
 
 @app.command()

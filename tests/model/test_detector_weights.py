@@ -1,5 +1,6 @@
 """Starting weights from torchvision's Mask R-CNN: the same tensors, the same features, rows by class name."""
 
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +10,15 @@ import torch
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 from torchvision.ops import FrozenBatchNorm2d
 
+from tests.data.tiny import prepared_sizes
 from tests.model.cases import random_images
-from upsnet.config import ModelConfig
+from upsnet.config import ModelConfig, load_config
 from upsnet.errors import CheckpointError
 from upsnet.model import detector_weights
 from upsnet.model.build import build_model
 from upsnet.model.detector_weights import WeightsReport, coco_thing_names, is_at_hand, load_detector_weights
 from upsnet.model.network import Network
+from upsnet.training.trainer import start_state
 
 HEAD = "instance_head.roi_heads."
 R50 = ModelConfig(weights="none")
@@ -243,3 +246,24 @@ def test_the_released_weights_keep_their_features_under_our_epsilon() -> None:
     norm.running_var.copy_(source["bn.running_var"])
     features = torch.randn(1, 64, 4, 4)
     torch.testing.assert_close(norm(features), plain(features), rtol=1e-5, atol=0)
+
+
+def test_a_training_starts_from_them_and_says_so(
+    weights: Path, detector: torch.nn.Module, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = prepared_sizes(tmp_path / "prepared", [(64, 96)])
+    overrides = [f"model.detector_weights={weights}", "model.weights=/is/not/read.pth"]
+    config = load_config("coco_r50", overrides=overrides)
+    with caplog.at_level(logging.INFO, "upsnet"):
+        state = start_state(config, data, torch.device("cpu"))
+    assert f"starting weights: {weights}" in caplog.text
+    key = "box_head.fc7.weight"
+    ours, theirs = state.model.state_dict()[HEAD + key], detector.state_dict()["roi_heads." + key]
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    names = data.categories.names[data.categories.num_stuff :]
+    matched = [(label, name) for label, name in enumerate(names, 1) if name in coco_thing_names()]
+    assert matched
+    bias = state.model.state_dict()[f"{HEAD}box_predictor.cls_score.bias"]
+    for label, name in matched:
+        row = detector_weights._coco_names().index(name)
+        assert bias[label] == detector.state_dict()["roi_heads.box_predictor.cls_score.bias"][row]
