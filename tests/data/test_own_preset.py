@@ -76,7 +76,7 @@ def test_images_and_masks_of_the_same_names_are_told_apart(coco: TinyCoco) -> No
             coco.image(image_id, split).unlink()
             coco.image(image_id, split).with_suffix(".png").write_bytes(encoded(picture(), "PNG"))
     coco.config()
-    _move(coco, train="images/train", val="images/val")
+    _move(coco, train="photos/train", val="photos/val")
     _move(coco, annotations__panoptic_train="masks/train", annotations__panoptic_val="masks/val")
     assert _good(coco.root)
 
