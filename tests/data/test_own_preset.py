@@ -79,6 +79,9 @@ def test_images_and_masks_of_the_same_names_are_told_apart(coco: TinyCoco) -> No
     _move(coco, train="photos/train", val="photos/val")
     _move(coco, annotations__panoptic_train="masks/train", annotations__panoptic_val="masks/val")
     assert _good(coco.root)
+    train = find_coco(coco.root).config.train
+    assert train.images == str(coco.root / "photos/train")
+    assert train.masks == str(coco.root / "masks/train")
 
 
 def test_folders_behind_links_are_found(coco: TinyCoco) -> None:
