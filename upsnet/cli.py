@@ -336,7 +336,9 @@ def compare(
     metrics: Annotated[
         list[Path] | None, typer.Argument(help="metrics.json files, or folders searched for them.")
     ] = None,
-    mlflow_experiment: Annotated[str, typer.Option(help="Take the runs of this experiment, too.")] = "",
+    mlflow_experiment: Annotated[
+        str, typer.Option(help="Take the runs of this MLflow experiment, too.")
+    ] = "",
     tables: Annotated[str, typer.Option(help="Such as 6,7; default: those that have a run.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder of compare.md, .csv and .html.")] = None,
 ) -> None:
