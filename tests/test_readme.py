@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.tiny_coco import TinyCoco
 from upsnet.config import preset_names, variant_names
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,18 +35,49 @@ def commands(heading: str) -> list[list[str]]:
 def run(command: list[str], folder: Path) -> None:
     assert command[0] == "upsnet", command
     command = [sys.executable, "-m", "upsnet.cli", *command[1:]]
-    if command[3] == "configure":
+    if command[3] == "configure" and "--from-data" not in command:
         command += SMALL
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert result.returncode == 0, (command, result.stdout, result.stderr)
 
 
-def test_the_commands_of_the_how_to_run_one_after_another(tmp_path):
-    Image.fromarray(np.full((90, 120, 3), 99, np.uint8)).save(tmp_path / "photo.jpg")
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the commands of the first how-to ran one after another."""
+    folder = tmp_path_factory.mktemp("how_to")
+    Image.fromarray(np.full((90, 120, 3), 99, np.uint8)).save(folder / "photo.jpg")
     for command in commands("**... use the commands.**"):
+        run(command, folder)
+    return folder
+
+
+def test_the_commands_make_pictures_and_figures(used):
+    assert (used / "pictures" / "photo.overlay.png").is_file()
+    assert (used / "runs" / "mine" / "evaluation" / "metrics.json").is_file()
+
+
+def test_a_training_can_be_evaluated_otherwise_and_compared(used):
+    for command in commands("**... evaluate otherwise than configured.**"):
+        run(command, used)
+    for command in commands("**... train the baseline MR-CNN-PSP.**"):
+        run(command, used)
+    for command in commands("**... put runs beside the paper.**"):
+        run(command, used)
+    assert len(list((used / "runs" / "mine" / "figure4").iterdir())) == 2
+    table = (used / "runs" / "compare" / "compare.md").read_text()
+    assert all(system in table for system in ("UPSNet", "UPSNet-CP", "MR-CNN-PSP"))
+
+
+def test_own_data_get_a_preset_a_check_and_shards(tmp_path):
+    TinyCoco(tmp_path / "my_data").config()
+    for command in commands("**... train on my own data.**"):
         run(command, tmp_path)
-    assert (tmp_path / "pictures" / "photo.overlay.png").is_file()
-    assert (tmp_path / "runs" / "mine" / "evaluation" / "metrics.json").is_file()
+    assert (tmp_path / "data" / "mine" / "manifest.json").is_file()
+
+
+def test_the_configuration_for_cityscapes_is_valid(tmp_path):
+    run(commands("**... train on Cityscapes.**")[0], tmp_path)
+    assert "data/cityscapes" in (tmp_path / "config.yaml").read_text()
 
 
 def test_the_configuration_for_real_images_is_valid(tmp_path):
