@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from tests.inference.cases import detections
 from tests.reference.heuristic import slow_merge, whole_mask
 from upsnet.config import InferenceConfig
 from upsnet.inference.heuristic import merge_heuristic
@@ -14,19 +15,6 @@ from upsnet.structures import Detections
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
 SETTINGS = InferenceConfig(stuff_area=1)
-
-
-def detections(*rows) -> Detections:
-    """Rows of (box, score, label[, filled fraction of the mask from the top])."""
-    masks = torch.full((len(rows), 28, 28), -5.0)
-    for mask, row in zip(masks, rows, strict=True):
-        mask[: round(28 * (row[3] if len(row) > 3 else 1.0))] = 5.0
-    return Detections(
-        torch.tensor([row[0] for row in rows], dtype=torch.float32).reshape(-1, 4),
-        torch.tensor([row[1] for row in rows], dtype=torch.float32),
-        torch.tensor([row[2] for row in rows], dtype=torch.int64),
-        masks,
-    )
 
 
 def stuff_map(value: int = 0, size=(10, 10)) -> np.ndarray:

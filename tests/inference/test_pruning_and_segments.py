@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.inference.cases import detections
 from upsnet.config import InferenceConfig
 from upsnet.inference.pruning import prune
 from upsnet.inference.segments import assign_classes, build_segments, resize_map
@@ -11,19 +12,6 @@ from upsnet.model.panoptic_head import PanopticArgmax
 from upsnet.structures import Detections
 
 SETTINGS = InferenceConfig()
-
-
-def detections(*rows) -> Detections:
-    """Rows of (box, score, label[, filled fraction of the mask from the top])."""
-    masks = torch.full((len(rows), 28, 28), -5.0)
-    for mask, row in zip(masks, rows, strict=True):
-        mask[: round(28 * (row[3] if len(row) > 3 else 1.0))] = 5.0
-    return Detections(
-        torch.tensor([row[0] for row in rows], dtype=torch.float32).reshape(-1, 4),
-        torch.tensor([row[1] for row in rows]),
-        torch.tensor([row[2] for row in rows], dtype=torch.int64),
-        masks,
-    )
 
 
 def kept_scores(found: Detections) -> list[float]:
