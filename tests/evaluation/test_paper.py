@@ -193,6 +193,7 @@ def test_any_other_run_has_no_row(preset: str, variant: str, images: int) -> Non
         ("", "mr_cnn_psp", (480,), "mr_cnn_psp+multi_scale"),
         ("mr_cnn_psp", "", (), "mr_cnn_psp"),
         ("pspnet", "pspnet", (), "pspnet"),
+        ("no_unknown", "upsnet", (), "table6_row5"),
     ],
 )
 def test_a_system_is_told_from_variant_network_and_scales(

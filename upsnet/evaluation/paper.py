@@ -25,6 +25,8 @@ VAL_IMAGES = {"COCO": 5000, "Cityscapes": 500, "Internal": 1139}
 OWN_DATA = "own data"
 """The preset of the paper's own data set, which nobody else has: any preset of one's own."""
 
+SAME_AS = {"no_unknown": "table6_row5"}
+"""Variants that are a row of Table 6 by another name."""
 NETWORKS = ("upsnet", "mask_rcnn", "pspnet", "mr_cnn_psp")
 MULTI_SCALE = "multi_scale"
 
@@ -73,6 +75,7 @@ def system_of(variant: str, network: str = "", scales: Sequence[object] = ()) ->
     parts = [part for part in variant.split("+") if part]
     network = network or next((part for part in parts if part in NETWORKS), "")
     names = [] if network in ("", "upsnet") else [network]
+    parts = [SAME_AS.get(part, part) for part in parts]
     names += [part for part in parts if part not in NETWORKS and not part.startswith(MULTI_SCALE)]
     if scales or any(part.startswith(MULTI_SCALE) for part in parts):
         names.append(MULTI_SCALE)
