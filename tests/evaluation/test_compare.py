@@ -158,6 +158,19 @@ def test_each_switch_of_table_6_is_set_against_the_row_before() -> None:
     assert (step.paper, step.ours, step.seeds) == (0.4, 1.0, (1, 1))
 
 
+def test_rows_are_paired_by_the_seeds_that_both_have() -> None:
+    ours = [made_run("mini", "", seed, 60, PQ=value) for seed, value in ((1, 60.0), (2, 50.0), (3, 70.0))]
+    base = [
+        made_run("mini", "upsnet_cp", seed, 60, PQ=value) for seed, value in ((2, 49.0), (3, 71.0), (4, 1.0))
+    ]
+    step = next(
+        step
+        for step in layout_of(compare([*ours, *base]), 7).steps
+        if (step.better.paper.row, step.base.paper.row, step.figure) == ("UPSNet", "UPSNet-CP", "PQ")
+    )
+    assert step.ahead == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("paper", "better", "base", "verdict"),
     [

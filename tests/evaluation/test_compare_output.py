@@ -103,6 +103,10 @@ def test_the_statement_names_what_is_reproduced_and_what_is_not(comparison: Comp
     worse = compare([made_run(PQ=50.0), made_run("mini", "upsnet_c", PQ=51.0)])
     lines = statement(next(layout for layout in worse.layouts if layout.table == 7))
     assert lines[0] == ("PQ, opposite order: UPSNet over UPSNet-C (paper +1.0, ours -1.0, one seed each).")
+    pairs = [("", 1, 51.0), ("", 2, 53.0), ("upsnet_cp", 1, 50.0), ("upsnet_cp", 2, 52.0)]
+    twice = compare([made_run("mini", variant, seed, PQ=value) for variant, seed, value in pairs])
+    lines = statement(next(layout for layout in twice.layouts if layout.table == 7))
+    assert lines[0].endswith("UPSNet over UPSNet-CP (paper +1.0, ours +1.0, ahead in 2 of 2 seeds).")
     noisy = compare(
         [made_run(seed=1, PQ=50.0), made_run(seed=2, PQ=53.0), made_run("mini", "upsnet_c", PQ=51.0)]
     )

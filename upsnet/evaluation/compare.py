@@ -63,6 +63,8 @@ class Step:
     Attributes:
         paper, ours: difference better - base; `ours` None where one of them was not run.
         seeds: number of seeds of better and base.
+        ahead: in how many of the seeds that both were run with `better` is above `base`, and how many these
+            are. Rows that share their weights differ by this alone, however far apart the seeds lie.
         verdict: one of `VERDICTS`.
     """
 
@@ -72,6 +74,7 @@ class Step:
     paper: float
     ours: float | None
     seeds: tuple[int, int]
+    ahead: tuple[int, int]
     verdict: str
 
 
@@ -241,4 +244,12 @@ def _step(better: LayoutRow, base: LayoutRow, figure: str) -> Step:
     high, low = better.ours(figure), base.ours(figure)
     ours = high.mean - low.mean if high and low else None
     seeds = (better.group.seeds if better.group else 0, base.group.seeds if base.group else 0)
-    return Step(better, base, figure, paper, ours, seeds, judge(paper, high, low))
+    return Step(
+        better, base, figure, paper, ours, seeds, _ahead(better, base, figure), judge(paper, high, low)
+    )
+
+
+def _ahead(better: LayoutRow, base: LayoutRow, figure: str) -> tuple[int, int]:
+    high, low = (row.group.by_seed(figure) if row.group else {} for row in (better, base))
+    common = high.keys() & low.keys()
+    return sum(high[seed] > low[seed] for seed in common), len(common)

@@ -25,7 +25,7 @@ LEGEND = (
 STEP_LEGEND = (
     "Each line sets one row against another: by how many points the first is ahead in the paper and here. "
     "Within the spread: the ranges of the two rows over their seeds overlap. With one seed each "
-    "the spread is not known."
+    "the spread is not known. Ahead: in how many of the seeds that both rows have."
 )
 CSV_COLUMNS = (
     *("table", "title", "row", "status", "preset", "variant", "images", "seeds", "runs", "figure"),
@@ -138,10 +138,11 @@ def steps_table(layout: Layout) -> ReportTable:
             format_difference(step.figure, step.paper),
             format_difference(step.figure, step.ours),
             f"{step.seeds[0]}, {step.seeds[1]}",
+            f"{step.ahead[0]} of {step.ahead[1]}" if step.ahead[1] > 1 else EMPTY,
         )
         for step in layout.steps
     )
-    columns = ("", "figure", "verdict", "paper", "ours", "seeds")
+    columns = ("", "figure", "verdict", "paper", "ours", "seeds", "ahead")
     return ReportTable(f"Table {layout.table}, row against row", columns, rows, STEP_LEGEND, labels=3)
 
 
@@ -229,6 +230,8 @@ def _step_words(step: Step) -> str:
     if step.ours is None:
         return f"{step_name(step)} (paper {paper})"
     seeds = ", one seed each" if step.seeds == (1, 1) else ""
+    if step.ahead[1] > 1:
+        seeds = f", ahead in {step.ahead[0]} of {step.ahead[1]} seeds"
     return f"{step_name(step)} (paper {paper}, ours {format_difference('PQ', step.ours)}{seeds})"
 
 

@@ -74,6 +74,14 @@ class RunGroup:
             return None
         return Spread(mean(values), min(values), max(values), stdev(values) if len(values) > 1 else None)
 
+    def by_seed(self, figure: str) -> dict[int, float]:
+        """Mean of a figure for each known seed that has it."""
+        known = {run.seed for run in self.runs if run.seed is not None and figure in run.figures}
+        return {
+            seed: mean(run.figures[figure] for run in self.runs if run.seed == seed and figure in run.figures)
+            for seed in sorted(known)
+        }
+
 
 def collect_runs(paths: Sequence[Path], experiment: str = "") -> list[Run]:
     """The runs in files and folders, and those of an MLflow experiment if one is named; each run once.
