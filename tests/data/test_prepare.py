@@ -111,7 +111,8 @@ def start() -> Iterator[Start]:
     processes: list[BaseProcess] = []
 
     def begin(out: Path, images: int, most_bytes: int = 0) -> BaseProcess:
-        process = multiprocessing.get_context("fork").Process(target=_run, args=(out, images, most_bytes))
+        # spawn: in a fork of pytest, hooks of plugins into the garbage collector can swallow an interrupt.
+        process = multiprocessing.get_context("spawn").Process(target=_run, args=(out, images, most_bytes))
         process.start()
         processes.append(process)
         return process
