@@ -25,7 +25,11 @@ packages_key() {
   { echo "$PWD"; cat requirements.lock pyproject.toml setup/venv.sh; } | sha256sum | cut -c1-16
 }
 horovod_key() {
-  { packages_key; echo "${HOROVOD_GPU_OPERATIONS:-}"; cat setup/horovod.sh setup/horovod-*.patch; } | sha256sum | cut -c1-16
+  {
+    packages_key
+    echo "${HOROVOD_GPU_OPERATIONS:-} ${HOROVOD_WITH_MPI:-}"
+    cat setup/horovod.sh setup/cuda_toolkit.sh setup/horovod-*.patch
+  } | sha256sum | cut -c1-16
 }
 is_stamped() { # file key
   [ "$(cat "$1" 2>/dev/null)" = "$2" ] && [ ! -e "$UNFINISHED" ]
