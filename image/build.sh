@@ -69,9 +69,8 @@ user() {
   id upsnet >/dev/null 2>&1 || useradd --uid 1000 --create-home --shell /bin/bash --password '*' upsnet
   install -d -o 1000 -g 1000 -m 700 /home/upsnet/.ssh
   install -d -o 1000 -g 1000 /data
-  install -D -m 644 "$APP/image/sshd_config" /etc/upsnet/sshd_config
-  install -D -m 644 "$APP/image/ssh_config" /etc/ssh/ssh_config.d/upsnet.conf
-  install -m 755 "$APP/image/start-sshd" /usr/local/bin/start-sshd
+  install -m 644 "$APP/image/sshd_config" /etc/ssh/sshd_config_upsnet
+  install -m 644 "$APP/image/ssh_config" /etc/ssh/ssh_config.d/upsnet.conf
 }
 
 clean() {
@@ -81,8 +80,7 @@ clean() {
 }
 
 check() {
-  as_user start-sshd -t
-  rm -rf /tmp/sshd # the key that it made stays out of the image
+  check_sshd
   as_user mpirun --version | head -n 1
   as_user upsnet --help >/dev/null
   as_user python -c 'import components, pipelines, mlflow, dvc'
@@ -97,6 +95,15 @@ wanted = {"MPI", "Gloo"} | ({"NCCL"} if sys.argv[1] == "cuda" else set())
 missing = sorted(name for name in wanted if not built[name])
 sys.exit(f"build.sh: Horovod came without {', '.join(missing)}" if missing else 0)
 PYTHON
+}
+
+# With a key that does not stay: in a pod it comes from the operator's secret.
+check_sshd() {
+  local folder
+  folder=$(as_user mktemp -d)
+  as_user ssh-keygen -q -t ed25519 -N '' -f "$folder/key"
+  as_user /usr/sbin/sshd -t -f /etc/ssh/sshd_config_upsnet -h "$folder/key"
+  rm -r "$folder"
 }
 
 # Without the builder's environment, in a folder that holds nothing of the application.
