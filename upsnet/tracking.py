@@ -33,6 +33,8 @@ LOG_NAME = "log.jsonl"
 DEFAULT_URI = "sqlite:///mlflow.db"
 PAUSE_SECONDS = 60.0
 """How long MLflow is left alone after a call that failed."""
+PARENT_TAG = "mlflow.parentRunId"
+"""What the MLflow UI nests a run by; it shows one level."""
 
 # MLflow's own defaults retry for many minutes, during which training would stand still.
 QUIET_ENVIRONMENT = {
@@ -162,7 +164,7 @@ class Tracker:
                 self._silent_until = time.monotonic() + PAUSE_SECONDS
             if what not in self._warned:
                 self._warned.add(what)
-                logger.warning("MLflow: %s failed, going on without: %s", what, _first_line(error))
+                logger.warning("MLflow: %s failed, going on without: %s", what, first_line(error))
 
 
 def open_tracker(config: TrackingConfig, out: Path, *, run_file: Path, run_name: str) -> Tracker:
@@ -185,11 +187,71 @@ def open_tracker(config: TrackingConfig, out: Path, *, run_file: Path, run_name:
             return _open_mlflow(config, run_file, run_name, new)
         except Exception as error:
             logger.warning(
-                "MLflow cannot be used, figures go to %s only: %s", out / LOG_NAME, _first_line(error)
+                "MLflow cannot be used, figures go to %s only: %s", out / LOG_NAME, first_line(error)
             )
             return None
 
     return Tracker(out, open_run)
+
+
+def open_run(
+    config: TrackingConfig,
+    name: str,
+    *,
+    parent: str = "",
+    params: Mapping[str, Any] | None = None,
+    tags: Mapping[str, Any] | None = None,
+) -> str:
+    """Opens a run that another process goes on with through `MLFLOW_RUN_ID`, such as a parent of others.
+
+    Args:
+        config: whether there is MLflow, and which experiment.
+        name: of a new run.
+        parent: id of the run that it is shown below, in the parent's experiment. Without one, the run of
+            `MLFLOW_RUN_ID` is taken, which a pipeline's back end may have opened; a child never is that run.
+        params: settings.
+        tags: what may change later.
+
+    Returns:
+        Id of the run; empty where MLflow is not configured or cannot be used, which is a warning.
+    """
+    if not config.mlflow:
+        return ""
+    try:
+        client = mlflow_client()
+        given = "" if parent else os.environ.get("MLFLOW_RUN_ID", "")
+        run_id = given if given and _take_up(client, given) else _new_run(client, config, name, parent)
+        _log_params(client, run_id, {legal_name(k): str(v)[:6000] for k, v in (params or {}).items()})
+        _set_tags(client, run_id, {legal_name(k): str(v)[:5000] for k, v in (tags or {}).items()})
+    except Exception as error:
+        logger.warning("MLflow cannot be used, run %r is not logged: %s", name, first_line(error))
+        return ""
+    return run_id
+
+
+def close_run(
+    run_id: str,
+    status: str = "FINISHED",
+    *,
+    metrics: Mapping[str, float] | None = None,
+    tags: Mapping[str, Any] | None = None,
+    texts: Mapping[str, str] | None = None,
+) -> None:
+    """Ends a run that `open_run` opened, with figures, tags and texts by artifact name; failures are warnings.
+
+    Nothing happens without a run id.
+    """
+    if not run_id:
+        return
+    try:
+        client = mlflow_client()
+        _log_metrics(client, run_id, {legal_name(k): float(v) for k, v in (metrics or {}).items()}, 0)
+        _set_tags(client, run_id, {legal_name(k): str(v)[:5000] for k, v in (tags or {}).items()})
+        for name, text in (texts or {}).items():
+            client.log_text(run_id, text, name)
+        client.set_terminated(run_id, status)
+    except Exception as error:
+        logger.warning("MLflow cannot be used, run %s is not ended: %s", run_id, first_line(error))
 
 
 def read_runs(experiment: str) -> list[dict[str, Any]]:
@@ -198,18 +260,17 @@ def read_runs(experiment: str) -> list[dict[str, Any]]:
     Raises:
         UpsnetError: MLflow is missing or does not answer, or has no such experiment.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    where = re.sub(r"//[^/@\s]+@", "//***@", uri).split("?")[0]  # without passwords
+    uri, where = tracking_uri(), tracking_place()
     database = Path(where.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not database.is_file():  # MLflow would make one
         raise UpsnetError(f"MLflow: there is no {database}; set MLFLOW_TRACKING_URI to where the runs are")
     try:
-        client = _mlflow_client(uri)
+        client = mlflow_client()
         found = client.get_experiment_by_name(experiment)
         known = [] if found else [e.name for e in client.search_experiments()]
         runs = _all_runs(client, found.experiment_id) if found else []
     except Exception as error:
-        raise UpsnetError(f"MLflow at {where} cannot be read: {_first_line(error)}") from error
+        raise UpsnetError(f"MLflow at {where} cannot be read: {first_line(error)}") from error
     if found is None:
         raise UpsnetError(f"MLflow at {where} has no experiment {experiment!r}; it has {', '.join(known)}")
     return [
@@ -244,17 +305,36 @@ def git_tags() -> dict[str, str]:
 
 def _open_mlflow(config: TrackingConfig, run_file: Path, run_name: str, new: bool) -> tuple[Any, str]:
     """Client and id of the run: that of MLFLOW_RUN_ID, else that of `run_file`, else a new one."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    client = _mlflow_client(uri)
+    uri = tracking_uri()
+    client = mlflow_client()
     run_id = os.environ.get("MLFLOW_RUN_ID") or ("" if new else _read_run_id(run_file, uri))
     if not run_id or not _take_up(client, run_id):
-        experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.experiment
-        run_id = client.create_run(_experiment_id(client, experiment, uri), run_name=run_name).info.run_id
+        run_id = _new_run(client, config, run_name, "")
     _write_run_id(run_file, run_id, uri)
     return client, run_id
 
 
-def _mlflow_client(uri: str) -> Any:
+def _new_run(client: Any, config: TrackingConfig, name: str, parent: str) -> str:
+    """Makes a run in the configured experiment, or below a parent in the parent's."""
+    if parent:
+        experiment_id, tags = client.get_run(parent).info.experiment_id, {PARENT_TAG: parent}
+    else:
+        experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.experiment
+        experiment_id, tags = _experiment_id(client, experiment, tracking_uri()), {}
+    return str(client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
+
+
+def tracking_uri() -> str:
+    """Where MLflow is."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def tracking_place() -> str:
+    """Where MLflow is, for messages: without passwords."""
+    return re.sub(r"//[^/@\s]+@", "//***@", tracking_uri()).split("?")[0]
+
+
+def mlflow_client() -> Any:
     """A client that is quiet and does not retry for long."""
     for name, value in QUIET_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -264,7 +344,7 @@ def _mlflow_client(uri: str) -> Any:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"mlflow\.")
-    return mlflow.MlflowClient(tracking_uri=uri)
+    return mlflow.MlflowClient(tracking_uri=tracking_uri())
 
 
 def _all_runs(client: Any, experiment_id: str) -> list[Any]:
@@ -362,7 +442,7 @@ def legal_name(name: str) -> str:
     return "/".join(part for part in parts if part.strip("."))[:250].rstrip("/") or "_"
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The exception in one line of bearable length, without the password of an address."""
     lines = re.sub(r"//[^/@\s]+@", "//***@", str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"
