@@ -135,6 +135,9 @@ def train(
         typer.Option(help="Start from the weights of this checkpoint or training, perhaps of other classes."),
     ] = None,
     workers: Workers = 1,
+    expect_workers: Annotated[
+        int | None, typer.Option(min=1, help="Refuse to train in another number of processes.")
+    ] = None,
 ) -> None:
     """Train the network."""
     from upsnet.data.shards import PreparedData
@@ -148,6 +151,7 @@ def train(
     from upsnet.training.trainer import train as train_model
 
     distributed.init()
+    distributed.expect_world_size(expect_workers)
     tracker = open_tracker(settings.tracking, out, run_file=out / RUN_FILE, run_name=_run_name(settings))
     with _closing(tracker):
         _log_inputs(tracker, settings, prepared, init_from)

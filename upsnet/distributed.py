@@ -54,6 +54,21 @@ def init() -> None:
         torch.cuda.set_device(device())
 
 
+def expect_world_size(expected: int | None) -> None:
+    """Refuses another number of processes than was asked for; None takes any.
+
+    A launcher that reaches only some of its machines starts fewer, and trains on without a word.
+
+    Raises:
+        TrainingError: there are more or fewer.
+    """
+    if expected is not None and world_size() != expected:
+        raise TrainingError(
+            f"--expect-workers {expected}: found {world_size()} process(es); the launcher (horovodrun, mpirun) "
+            "did not start what was asked for: see its number of processes, its host file and its first lines"
+        )
+
+
 def rank() -> int:
     """Number of this process, 0..world_size-1."""
     return int(_horovod.rank()) if _horovod else 0
