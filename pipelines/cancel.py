@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from components.launchers.naming import RUN_ID
 from pipelines.client import (
     NotFoundError,
     PipelinesClient,
@@ -19,7 +20,7 @@ from pipelines.client import (
     UnreachableError,
     check_run_id,
 )
-from pipelines.cluster import RUN_ID, Cluster, ClusterError, ClusterUnreachableError
+from pipelines.cluster import Cluster, ClusterError, ClusterUnreachableError
 from pipelines.program import (
     NAMESPACE,
     Cookie,
@@ -99,7 +100,7 @@ def end_run(client: PipelinesClient, run_id: str, *, timeout_s: float, interval_
     if _wait(over, timeout_s, interval_s):
         print(f"run {run_id}: ended ({state.lower()})")
     else:
-        print(f"run {run_id}: told to end, still {state.lower()} after {timeout_s:.0f} s; going on")
+        print(f"run {run_id}: told to end, still {state.lower()} after {timeout_s:g} s; going on")
     return True
 
 
@@ -157,7 +158,7 @@ def remove_mpijobs(
         return told
     if trouble:
         raise trouble[0]
-    raise ClusterError(f"still there after {timeout_s:.0f} s: MPIJob {', '.join(left)}")
+    raise ClusterError(f"still there after {timeout_s:g} s: MPIJob {', '.join(left)}")
 
 
 def _wait(done: Callable[[], bool], timeout_s: float, interval_s: float) -> bool:

@@ -25,6 +25,9 @@ class Finding:
     remedy: str = ""
 
 
+NO_CLUSTER = "Kubernetes does not answer"
+"""What is found by a check that needs the Kubernetes API where it does not answer."""
+
 Check = tuple[str, Callable[[], list[Finding]]]
 """What is looked at, and the function that looks; it may take long, raise, or never return."""
 
@@ -61,7 +64,7 @@ def _answer(number: int, check: Check, answers: queue.SimpleQueue[tuple[int, lis
     try:
         found = look()
     except ClusterUnreachableError as error:
-        found = [Finding(subject, "not checked", "Kubernetes does not answer", str(error))]
+        found = [Finding(subject, "wrong", NO_CLUSTER, str(error))]
     except UpsnetError as error:
         found = [Finding(subject, "wrong", str(error))]
     except Exception as error:  # a fault in one check must not hide what the others found

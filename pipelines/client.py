@@ -159,13 +159,13 @@ class PipelinesClient:
             )
         except requests.RequestException as error:
             raise UnreachableError(
-                f"Kubeflow Pipelines at {public_url(self.host)} does not answer ({reason(error)}); "
+                f"Kubeflow Pipelines at {self.host} does not answer ({reason(error)}); "
                 f"check --host; from outside the cluster: {PORT_FORWARD}"
             ) from error
         return self._answer(response)
 
     def _answer(self, response: requests.Response) -> dict[str, Any]:
-        where, status = f"Kubeflow Pipelines at {public_url(self.host)}", response.status_code
+        where, status = f"Kubeflow Pipelines at {self.host}", response.status_code
         if status == 401 or 300 <= status < 400:
             raise PipelinesError(
                 f"{where} asks for a login (HTTP {status}): the token or cookie is missing, wrong or out of "
@@ -190,7 +190,7 @@ class PipelinesClient:
             content = None
         if not isinstance(content, dict):
             raise PipelinesError(
-                f"{public_url(self.host)} answers, but not as Kubeflow Pipelines (no JSON object at "
+                f"{self.host} answers, but not as Kubeflow Pipelines (no JSON object at "
                 "/apis/v2beta1); in a full Kubeflow the host ends with /pipeline: https://HOST/pipeline"
             )
         return content
@@ -233,12 +233,13 @@ def check_host(host: str) -> str:
     """The host without a slash at its end.
 
     Raises:
-        UpsnetError: it is no http(s) address.
+        UpsnetError: it is no http(s) address, or holds a password.
     """
-    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", host):
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", host):
         raise UpsnetError(
             f"--host {public_url(host)!r}: expected the address of Kubeflow Pipelines, such as "
-            f"http://localhost:8080; from outside the cluster: {PORT_FORWARD}"
+            "http://localhost:8080 or https://HOST/pipeline, without a user in it; from outside the cluster: "
+            f"{PORT_FORWARD}"
         )
     return host.rstrip("/")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +14,11 @@ import urllib3
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
+from components.launchers.naming import RUN_ID
 from pipelines.client import public_url, reason
 from upsnet.errors import UpsnetError
 
 GROUP, VERSION, PLURAL = "kubeflow.org", "v2beta1", "mpijobs"
-RUN_ID = "upsnet.dev/run-id"
-"""Label or annotation of an MPIJob: the run of Kubeflow Pipelines that made it."""
 
 
 class ClusterError(UpsnetError):
@@ -51,9 +51,9 @@ class Cluster:
     """
 
     def __init__(self, context: str = "", timeout_s: float = 10.0) -> None:
+        settings = kubernetes.client.Configuration()
         try:
-            settings = kubernetes.client.Configuration()
-            kubernetes.config.load_config(context=context or None, client_configuration=settings)
+            _load(settings, context)
         except (ConfigException, OSError) as error:
             raise ClusterUnreachableError(
                 f"no Kubernetes cluster is configured ({error}); set KUBECONFIG, or run this where "
@@ -84,11 +84,16 @@ class Cluster:
 
     def mpijobs(self, namespace: str, run_id: str) -> list[MPIJob]:
         """The MPIJobs that a run made, those that are being deleted too."""
-        listed = self.call(
-            f"listing the MPIJobs of namespace {namespace}",
-            kubernetes.client.CustomObjectsApi(self.api).list_namespaced_custom_object,
-            *(GROUP, VERSION, namespace, PLURAL),
-        )
+        try:
+            listed = self.call(
+                f"listing the MPIJobs of namespace {namespace}",
+                kubernetes.client.CustomObjectsApi(self.api).list_namespaced_custom_object,
+                *(GROUP, VERSION, namespace, PLURAL),
+            )
+        except ClusterError as error:
+            if error.status == 404:  # no mpi-operator: there can be none
+                return []
+            raise
         return [job for job in map(_mpijob, listed.get("items") or []) if job.run_id == run_id]
 
     def delete_mpijob(self, namespace: str, name: str) -> bool:
@@ -105,6 +110,15 @@ class Cluster:
                 return False
             raise
         return True
+
+
+def _load(settings: Any, context: str) -> None:
+    """Fills in address and credentials: in a pod its own, unless KUBECONFIG or a context says otherwise."""
+    file = os.environ.get("KUBECONFIG", "")
+    if "KUBERNETES_SERVICE_HOST" in os.environ and not file and not context:
+        kubernetes.config.load_incluster_config(client_configuration=settings)
+    else:
+        kubernetes.config.load_kube_config(file or None, context or None, client_configuration=settings)
 
 
 def _mpijob(item: dict[str, Any]) -> MPIJob:

@@ -69,7 +69,7 @@ def check_secret(cluster: Cluster, namespace: str, name: str) -> list[Finding]:
     if lacking:
         how = f"kubectl -n {namespace} edit secret {name}, or make it anew, see the README"
         return [Finding(subject, "wrong", f"without a value for {', '.join(lacking)}", how)]
-    return [Finding(subject, "ok", ", ".join(sorted(data.data)))]
+    return [Finding(subject, "ok", "is there, with its keys")]
 
 
 def check_volume(cluster: Cluster, namespace: str, workers: int) -> list[Finding]:

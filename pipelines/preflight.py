@@ -6,17 +6,18 @@ It only looks; nothing in the cluster is changed. Every check has a time limit a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from pipelines import cluster_checks as looks
 from pipelines import permission_checks, service_checks
-from pipelines.checks import Check, Finding, run_checks
+from pipelines.checks import NO_CLUSTER, Check, Finding, run_checks
 from pipelines.client import Connection
 from pipelines.cluster import Cluster, ClusterUnreachableError
 from pipelines.program import (
@@ -64,7 +65,7 @@ def preflight(
         ("Kubeflow Pipelines", partial(service_checks.check_pipelines, kfp, timeout)),
         ("MLflow from here", partial(service_checks.check_mlflow, mlflow_url, timeout)),
     ]
-    findings = run_checks(checks, timeout)
+    findings = without_repetition(run_checks(checks, timeout))
     show(findings, new_console())
     if any(finding.status == "wrong" for finding in findings):
         raise typer.Exit(2)
@@ -81,7 +82,7 @@ def _cluster_checks(
 ) -> list[Check]:
     """The checks that ask Kubernetes; one alone where no cluster is configured."""
     try:
-        cluster = Cluster(context, timeout_s)
+        cluster = Cluster(context, 0.8 * timeout_s)  # a request ends before its check does, and says why
     except ClusterUnreachableError as error:
         finding = Finding("Kubernetes API", "wrong", str(error), "all checks in the cluster were left out")
         return [("Kubernetes API", lambda: [finding])]
@@ -114,9 +115,17 @@ def _cluster_checks(
     ]
 
 
+def without_repetition(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings, where a Kubernetes API that does not answer is one fault and not one per check."""
+    down = any(f.subject == "Kubernetes API" and f.status == "wrong" for f in findings)
+    return [
+        replace(f, status="not checked", remedy="") if down and f.found == NO_CLUSTER else f for f in findings
+    ]
+
+
 def show(findings: Sequence[Finding], console: Console) -> None:
     """Prints the findings as a table, and how many are wrong."""
-    table = Table("what", "state", "found", "what to do")
+    table = Table("what", "state", Column("found", overflow="fold"), Column("what to do", overflow="fold"))
     for f in findings:
         table.add_row(f.subject, Text(f.status, STYLES[f.status]), Text(f.found), Text(f.remedy))
     console.print(table)

@@ -49,7 +49,7 @@ def check_pipelines(connection: Connection | None, timeout_s: float) -> list[Fin
         return [Finding(subject, "not checked", "no host given", "--host, or set KFP_HOST")]
     client = PipelinesClient(connection, (timeout_s, timeout_s))
     kind = "many users" if client.is_multi_user() else "one user"
-    return [Finding(subject, "ok", f"{public_url(client.host)}, for {kind}")]
+    return [Finding(subject, "ok", f"{client.host}, for {kind}")]
 
 
 def check_pods_namespace(

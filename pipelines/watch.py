@@ -63,7 +63,7 @@ def wait_for_run(
             elif now - heard > silence_s:
                 raise WaitError(f"stopped waiting, the run may go on: {run}")
             if now - start > timeout_s:
-                raise WaitError(f"stopped waiting after {timeout_s:.0f} s; the run goes on")
+                raise WaitError(f"stopped waiting after {timeout_s:g} s; the run goes on")
             time.sleep(interval_s)
 
 
