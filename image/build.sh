@@ -71,6 +71,7 @@ user() {
   install -d -o 1000 -g 1000 /data
   install -m 644 "$APP/image/sshd_config" /etc/ssh/sshd_config_upsnet
   install -m 644 "$APP/image/ssh_config" /etc/ssh/ssh_config.d/upsnet.conf
+  install -m 755 "$APP/image/start-sshd" /usr/local/bin/start-sshd
 }
 
 clean() {
@@ -102,7 +103,7 @@ check_sshd() {
   local folder
   folder=$(as_user mktemp -d)
   as_user ssh-keygen -q -t ed25519 -N '' -f "$folder/key"
-  as_user /usr/sbin/sshd -t -f /etc/ssh/sshd_config_upsnet -h "$folder/key"
+  as_user start-sshd -t -h "$folder/key"
   rm -r "$folder"
 }
 
