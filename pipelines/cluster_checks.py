@@ -16,8 +16,10 @@ STEPS_ACCOUNT, TRAINING_ACCOUNT = "upsnet-pipeline", "upsnet-training"
 DATA_VOLUME = "upsnet-data"
 SECRETS = {
     "mlflow-credentials": ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+    "mlflow-server": ("FLASK_SECRET_KEY", "POSTGRES_PASSWORD"),
     "s3-credentials": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
 }
+"""Secrets and the keys that the steps or MLflow read."""
 APPLY = "kubectl apply -k k8s/overlays/local (or gpu)"
 
 
@@ -63,6 +65,8 @@ def check_secret(cluster: Cluster, namespace: str, name: str) -> list[Finding]:
     """A secret has the keys that the steps read; its values are not looked at, but for being there."""
     subject = f"secret {name}"
     found, data = _read(cluster, subject, k8s.CoreV1Api(cluster.api).read_namespaced_secret, name, namespace)
+    if data is None and name == "s3-credentials" and found.status == "wrong":
+        return [_without_s3(cluster, namespace, found)]
     if data is None:
         return [found]
     lacking = [key for key in SECRETS[name] if not (data.data or {}).get(key)]
@@ -70,6 +74,24 @@ def check_secret(cluster: Cluster, namespace: str, name: str) -> list[Finding]:
         how = f"kubectl -n {namespace} edit secret {name}, or make it anew, see the README"
         return [Finding(subject, "wrong", f"without a value for {', '.join(lacking)}", how)]
     return [Finding(subject, "ok", "is there, with its keys")]
+
+
+def _without_s3(cluster: Cluster, namespace: str, missing: Finding) -> Finding:
+    """Without a bucket its credentials are not needed."""
+    if not artifact_folder(cluster, namespace).startswith("/"):
+        return missing
+    what = "is not there; MLflow keeps its artifacts in a volume"
+    return Finding(missing.subject, "warning", what, "needed only for data in a bucket, see the README")
+
+
+def artifact_folder(cluster: Cluster, namespace: str) -> str:
+    """Where MLflow keeps its artifacts: `s3://...`, a folder, or empty where that cannot be known."""
+    try:
+        read = k8s.CoreV1Api(cluster.api).read_namespaced_config_map
+        settings = cluster.call("config map mlflow-config", read, "mlflow-config", namespace)
+    except ClusterError:
+        return ""
+    return str((settings.data or {}).get("ARTIFACTS_DESTINATION", ""))
 
 
 def check_volume(cluster: Cluster, namespace: str, workers: int) -> list[Finding]:

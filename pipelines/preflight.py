@@ -54,7 +54,7 @@ def preflight(
     mlflow_url: Annotated[
         str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow, as seen from here.")
     ] = "",
-    bucket: Annotated[str, typer.Option(help="Bucket of data and artifacts, s3://NAME.")] = "",
+    bucket: Annotated[str, typer.Option(help="s3://NAME; default: that of MLflow in the cluster.")] = "",
     timeout: Annotated[float, typer.Option(min=1, help="Longest time in seconds for all checks.")] = 20,
 ) -> None:
     """Check the cluster, and exit with 2 if something that a run needs is wrong."""
@@ -88,8 +88,9 @@ def _cluster_checks(
         return [("Kubernetes API", lambda: [finding])]
 
     def look_at_bucket() -> list[Finding]:
-        credentials = looks.secret_values(cluster, namespace, "s3-credentials") if bucket else {}
-        return service_checks.check_bucket(bucket, credentials, timeout_s)
+        place = bucket or looks.artifact_folder(cluster, namespace)
+        credentials = looks.secret_values(cluster, namespace, "s3-credentials") if place else {}
+        return service_checks.check_bucket(place, credentials, timeout_s)
 
     return [
         ("Kubernetes API", partial(looks.check_api, cluster)),

@@ -75,7 +75,7 @@ def check_pods_namespace(
         if error.status != 404:
             raise
         what = f"Kubeflow Pipelines is for one user and not in {namespace}: pods start where it is, not there"
-        how = "apply k8s/ to its namespace (kustomize namespace:), and give that by --namespace"
+        how = "take components/standalone into the overlay, and give the namespace by --namespace"
         return [Finding(subject, "wrong", what, how)]
     return [Finding(subject, "ok", f"{namespace}, that of Kubeflow Pipelines")]
 
@@ -103,11 +103,13 @@ def check_bucket(bucket: str, credentials: Mapping[str, str], timeout_s: float) 
     """The bucket is there and may be used with the credentials that the pods get.
 
     Args:
-        bucket: `s3://NAME` or `s3://NAME/FOLDER`.
+        bucket: `s3://NAME` or `s3://NAME/FOLDER`; a folder where there is none.
         credentials: values of the secret `s3-credentials`; those of this machine fill in for missing ones.
         timeout_s: longest wait for the connection and for the answer.
     """
     subject = "bucket"
+    if bucket.startswith("/"):
+        return [Finding(subject, "ok", f"none is needed: MLflow keeps its artifacts in {bucket}")]
     if not bucket:
         return [Finding(subject, "not checked", "none given", "--bucket s3://NAME")]
     match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/.*)?", bucket)

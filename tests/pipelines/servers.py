@@ -180,8 +180,8 @@ def _task_details(steps: dict[str, str | list[str]]) -> list[dict[str, Any]]:
 class KubernetesServer(Server):
     """The Kubernetes API: `objects` by path, MPIJobs by namespace, permissions that are refused.
 
-    `forbidden` are paths that the user may not read; `denied` and `denied_to_steps` are pairs of resource and
-    verb in the answers to access reviews. A deleted MPIJob is listed `slow` more times, with a deletionTimestamp.
+    `forbidden` are paths not to be read; `denied` and `denied_to_steps` are pairs of resource and
+    verb in the answers to access reviews. A deleted MPIJob is listed `slow` more times, with its time.
     """
 
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)

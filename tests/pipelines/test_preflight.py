@@ -6,11 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipelines.checks import Finding, run_checks
 from pipelines.client import Connection
+from pipelines.cluster_checks import DATA_VOLUME, SECRETS, STEPS_ACCOUNT, TRAINING_ACCOUNT
+from pipelines.permission_checks import NEEDED
 from pipelines.preflight import app
+from pipelines.program import NAMESPACE
 from pipelines.service_checks import check_bucket, check_image, check_mlflow
+from tests.horovod_workers import ROOT
 from tests.pipelines.running import Ended, run_command, write_kubeconfig
 from tests.pipelines.servers import KfpServer, KubernetesServer, Server, never
 
@@ -61,6 +66,8 @@ def good_cluster() -> dict[str, dict]:
         f"{CORE}/serviceaccounts/upsnet-training": {},
         f"{CORE}/secrets/mlflow-credentials": secret("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
         f"{CORE}/secrets/s3-credentials": secret("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+        f"{CORE}/secrets/mlflow-server": secret("FLASK_SECRET_KEY", "POSTGRES_PASSWORD"),
+        f"{CORE}/configmaps/mlflow-config": {"data": {"ARTIFACTS_DESTINATION": "s3://upsnet-mlflow"}},
         CLAIM: claim("Bound"),
         NODES: {"items": [node(8), node(8), node()]},
         f"{CORE}/services/mlflow": {},
@@ -108,7 +115,7 @@ def row(ended: Ended, subject: str) -> str:
 def test_all_is_right(good: KubernetesServer) -> None:
     ended = preflight("--workers", 4, "--gpus-per-worker", 4)
     assert (ended.code, ended.err) == (0, ""), ended.out
-    assert "15 ok, 0 wrong, 0 warnings, 2 not checked" in ended.out, ended.out
+    assert "16 ok, 0 wrong, 0 warnings, 2 not checked" in ended.out, ended.out
     assert "v1.36.0" in row(ended, "Kubernetes API")
     assert "for many users" in row(ended, "Kubeflow Pipelines")
 
@@ -391,6 +398,15 @@ def test_mlflow_is_reached_at_the_address_that_is_given(environment) -> None:
     assert check_mlflow("", 5)[0].status == check_mlflow("sqlite:///mlflow.db", 5)[0].status == "not checked"
 
 
+def test_where_artifacts_lie_in_a_volume_no_bucket_is_needed(good: KubernetesServer) -> None:
+    good.objects[f"{CORE}/configmaps/mlflow-config"] = {"data": {"ARTIFACTS_DESTINATION": "/mlartifacts"}}
+    del good.objects[f"{CORE}/secrets/s3-credentials"]
+    ended = preflight()
+    assert ended.code == 0
+    assert "warning" in row(ended, "secret s3-credentials")
+    assert "none is needed" in row(ended, "bucket")
+
+
 @pytest.mark.parametrize("bucket", ["a-bucket", "s3://", "s3://A_B", "http://a-bucket"])
 def test_what_is_no_bucket_is_wrong(bucket: str) -> None:
     assert check_bucket(bucket, {}, 1)[0].status == "wrong"
@@ -425,3 +441,33 @@ def test_a_bucket_is_asked_for_with_the_credentials_of_the_secret() -> None:
 
 def test_credentials_are_not_in_the_words_for_a_connection() -> None:
     assert "secret" not in repr(Connection("http://x", token="secret", cookie="secret"))
+
+
+MANIFESTS = ROOT / "k8s"
+
+
+@pytest.mark.skipif(not MANIFESTS.is_dir(), reason="there is no k8s/")
+def test_preflight_asks_for_what_the_manifests_give() -> None:
+    texts = [path.read_text() for path in sorted((MANIFESTS / "base").glob("*.yaml"))]
+    objects = [d for text in texts for d in yaml.safe_load_all(text) if d]
+    named = {(d["kind"], d["metadata"]["name"]): d for d in objects if "name" in d.get("metadata", {})}
+    given = {
+        (group, resource): tuple(rule["verbs"])
+        for rule in named["Role", STEPS_ACCOUNT]["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    assert {key: given[key] for key in NEEDED} == NEEDED
+    for kind, name in [
+        ("Namespace", NAMESPACE),
+        ("ServiceAccount", STEPS_ACCOUNT),
+        ("ServiceAccount", TRAINING_ACCOUNT),
+        ("PersistentVolumeClaim", DATA_VOLUME),
+        ("Service", "mlflow"),
+        ("ConfigMap", "mlflow-config"),
+    ]:
+        assert (kind, name) in named
+    for name, keys in SECRETS.items():
+        assert any(name in text for text in texts)
+        if name != "s3-credentials":
+            assert all(f"{{name: {name}, key: {key}}}" in "".join(texts) for key in keys)
