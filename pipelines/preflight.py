@@ -90,6 +90,9 @@ def _cluster_checks(
     def look_at_bucket() -> list[Finding]:
         place = bucket or looks.artifact_folder(cluster, namespace)
         credentials = looks.secret_values(cluster, namespace, "s3-credentials") if place else {}
+        if place.startswith("s3:") and not bucket and not credentials:  # those of this machine are not meant
+            how = "--bucket s3://NAME looks with the credentials of this machine"
+            return [Finding("bucket", "not checked", "secret s3-credentials cannot be read", how)]
         return service_checks.check_bucket(place, credentials, timeout_s)
 
     return [

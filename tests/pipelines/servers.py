@@ -88,7 +88,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_DELETE = _go  # noqa: N815
+        do_GET = do_HEAD = do_POST = do_DELETE = _go  # noqa: N815
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -26,8 +26,9 @@ NODES = "/api/v1/nodes"
 IMAGE = "registry.example.com/upsnet:0.1.0"
 
 
-def secret(*keys: str) -> dict:
-    return {"data": {key: base64.b64encode(b"hidden-value").decode() for key in keys}}
+def secret(*keys: str, **values: str) -> dict:
+    texts = {**dict.fromkeys(keys, "hidden-value"), **values}
+    return {"data": {key: base64.b64encode(text.encode()).decode() for key, text in texts.items()}}
 
 
 def node(gpus: int = 0, *, cordoned: bool = False, ready: str = "True") -> dict:
@@ -65,7 +66,9 @@ def good_cluster() -> dict[str, dict]:
         f"{CORE}/serviceaccounts/upsnet-pipeline": {},
         f"{CORE}/serviceaccounts/upsnet-training": {},
         f"{CORE}/secrets/mlflow-credentials": secret("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
-        f"{CORE}/secrets/s3-credentials": secret("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+        f"{CORE}/secrets/s3-credentials": secret(
+            "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", AWS_ENDPOINT_URL="http://s3.store.svc:9000"
+        ),
         f"{CORE}/secrets/mlflow-server": secret("FLASK_SECRET_KEY", "POSTGRES_PASSWORD"),
         f"{CORE}/configmaps/mlflow-config": {"data": {"ARTIFACTS_DESTINATION": "s3://upsnet-mlflow"}},
         CLAIM: claim("Bound"),
