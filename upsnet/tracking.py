@@ -199,6 +199,7 @@ def open_run(
     name: str,
     *,
     parent: str = "",
+    run_file: Path | None = None,
     params: Mapping[str, Any] | None = None,
     tags: Mapping[str, Any] | None = None,
 ) -> str:
@@ -209,6 +210,7 @@ def open_run(
         name: of a new run.
         parent: id of the run that it is shown below, in the parent's experiment. Without one, the run of
             `MLFLOW_RUN_ID` is taken, which a pipeline's back end may have opened; a child never is that run.
+        run_file: as in `open_tracker`; the run that it names, of an earlier attempt, goes before all others.
         params: settings.
         tags: what may change later.
 
@@ -219,8 +221,11 @@ def open_run(
         return ""
     try:
         client = mlflow_client()
-        given = "" if parent else os.environ.get("MLFLOW_RUN_ID", "")
+        known = _read_run_id(run_file, tracking_uri()) if run_file else ""
+        given = known or ("" if parent else os.environ.get("MLFLOW_RUN_ID", ""))
         run_id = given if given and _take_up(client, given) else _new_run(client, config, name, parent)
+        if run_file:
+            _write_run_id(run_file, run_id, tracking_uri())
         _log_params(client, run_id, {legal_name(k): str(v)[:6000] for k, v in (params or {}).items()})
         _set_tags(client, run_id, {legal_name(k): str(v)[:5000] for k, v in (tags or {}).items()})
     except Exception as error:
@@ -255,7 +260,9 @@ def close_run(
 
 
 def read_runs(experiment: str) -> list[dict[str, Any]]:
-    """All runs of an MLflow experiment, oldest first: `name`, `params`, `tags`, and last values of `metrics`.
+    """All runs of an MLflow experiment, oldest first.
+
+    Each has `run_id`, `name`, `status`, `params`, `tags`, and the last values of `metrics`.
 
     Raises:
         UpsnetError: MLflow is missing or does not answer, or has no such experiment.
@@ -275,7 +282,9 @@ def read_runs(experiment: str) -> list[dict[str, Any]]:
         raise UpsnetError(f"MLflow at {where} has no experiment {experiment!r}; it has {', '.join(known)}")
     return [
         {
+            "run_id": run.info.run_id,
             "name": run.info.run_name,
+            "status": run.info.status,
             "params": dict(run.data.params),
             "tags": dict(run.data.tags),
             "metrics": dict(run.data.metrics),

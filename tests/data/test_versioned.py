@@ -37,7 +37,8 @@ def write_config(folder: Path, *overrides: str) -> Path:
 
 def test_without_a_remote_the_data_are_just_prepared(tmp_path: Path) -> None:
     result = prepare_versioned(write_config(tmp_path), tmp_path / "out")
-    assert result == VersionedData(PreparedData(tmp_path / "out").version, "", made=True)
+    version = PreparedData(tmp_path / "out").version
+    assert result == VersionedData(tmp_path / "out", version, "", made=True)
 
 
 def test_what_one_machine_pushed_another_takes_from_the_remote(tmp_path: Path) -> None:

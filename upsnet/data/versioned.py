@@ -36,11 +36,13 @@ class VersionedData:
     """Prepared data and where it came from.
 
     Attributes:
+        folder: where they lie.
         version: `PreparedData.version`, 12 hex digits of the content: what checkpoints, MLflow and cache keys hold.
         dvc_hash: DVC's hash of the folder, from dvc.lock; empty without DVC.
         made: False if it was taken from the remote or the cache.
     """
 
+    folder: Path
     version: str
     dvc_hash: str
     made: bool
@@ -73,7 +75,7 @@ def prepare_versioned(
     if out.exists() and any(out.iterdir()):
         raise DataError(f"{out}: is not empty; choose a new folder for the prepared data")
     if not (source or remote or cache or _has_remote(PROGRAM)):
-        return VersionedData(prepare(read_config(config).data, out).version, "", True)
+        return VersionedData(out, prepare(read_config(config).data, out).version, "", True)
     if importlib.util.find_spec("dvc") is None:
         raise DataError("DVC is not installed; install it with 'make setup', or prepare without a remote")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -82,16 +84,15 @@ def prepare_versioned(
         code = _clone(source, revision, project) if source else _copy(project)
         _set_up(project, remote, cache or Path(scratch) / "cache")
         shutil.copyfile(config, project / "runs" / "config.yaml")
-        result = _reproduce(project, code)
+        dvc_hash, made = _reproduce(project, code)
         if out.exists():
             out.rmdir()
         shutil.move(project / OUTPUT, out)
-    PreparedData(out)  # a revision may be of another format
-    return result
+    return VersionedData(out, PreparedData(out).version, dvc_hash, made)
 
 
-def _reproduce(project: Path, code: Path) -> VersionedData:
-    """Takes or makes the data, and pushes what was made."""
+def _reproduce(project: Path, code: Path) -> tuple[str, bool]:
+    """Takes or makes the data, and pushes what was made; returns DVC's hash and whether they were made."""
     remote = _has_remote(project)
     said = _dvc(project, "repro", "--single-item", *(["--pull"] if remote else []), STAGE, code=code)
     made = f"Running stage '{STAGE}'" in said
@@ -99,7 +100,7 @@ def _reproduce(project: Path, code: Path) -> VersionedData:
         _dvc(project, "push", "--run-cache", STAGE, code=code)
     lock = yaml.safe_load((project / "dvc.lock").read_text(encoding="utf-8"))
     (entry,) = (o for o in lock["stages"][STAGE]["outs"] if o["path"] == OUTPUT)
-    return VersionedData(PreparedData(project / OUTPUT).version, str(entry["md5"]), made)
+    return str(entry["md5"]), made
 
 
 def _clone(source: str, revision: str, project: Path) -> Path:

@@ -1,0 +1,1 @@
+"""One Kubeflow component per step of the pipeline, and the Horovod launchers."""

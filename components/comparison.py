@@ -1,0 +1,68 @@
+"""What the step `compare` does: tables and page of all rows, the winner's checkpoint, the end of the parent run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from components.places import keep_training, say_failure
+from upsnet.evaluation.ablation import DONE, Row, ablation_table, read_row, scalars, winner
+from upsnet.evaluation.compare import Comparison, compare
+from upsnet.evaluation.compare_output import markdown_comparison
+from upsnet.evaluation.compare_page import html_page
+from upsnet.evaluation.report import markdown_table, print_table
+from upsnet.evaluation.runs import run_of_metrics
+from upsnet.storage import write_file
+from upsnet.tracking import close_run
+
+
+def compare_variants(
+    given: Sequence[Mapping[str, Any]],
+    training_folders: Mapping[str, Path],
+    parent_run: str,
+    table: Path,
+    page: Path,
+    kept: Path,
+) -> dict[str, Any]:
+    """Writes tables and page, keeps the winner's training, and ends the MLflow parent.
+
+    Returns:
+        the winner's row, empty if no variant succeeded.
+    """
+    rows = [read_row(row) for row in given]
+    comparison = paper_comparison(rows)
+    variants = ablation_table(rows)
+    print_table(variants, Console(width=160))
+    text = f"{markdown_table(variants)}\n"
+    if comparison is not None:
+        text += f"\n{markdown_comparison(comparison)}"
+    web = html_page(comparison) if comparison is not None else "<p>no variant was measured</p>\n"
+    write_file(text, table)
+    write_file(web, page)
+    best = winner(rows)
+    _end_parent(parent_run, rows, best, {"compare.md": text, "compare.html": web})
+    if best is None:
+        say_failure(str(kept), "no variant succeeded")
+        return {}
+    keep_training(training_folders[best["variant"]], str(kept))
+    return dict(best)
+
+
+def paper_comparison(rows: Sequence[Row]) -> Comparison | None:
+    """The measured variants in the paper's tables, None if there are none."""
+    runs = [run_of_metrics(row["metrics"], row["variant"]) for row in rows if row["status"] == DONE]
+    return compare(runs) if runs else None
+
+
+def _end_parent(parent_run: str, rows: Sequence[Row], best: Row | None, texts: Mapping[str, str]) -> None:
+    failed = [row["variant"] for row in rows if row["status"] != DONE]
+    tags = {
+        "failed_variants": ", ".join(failed),
+        "best_variant": best["variant"] if best else "",
+        "data_version": best["data_version"] if best else "",
+    }
+    figures = scalars(best["metrics"]) if best else {}
+    close_run(parent_run, "FINISHED" if best else "FAILED", metrics=figures, tags=tags, texts=texts)
