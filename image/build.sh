@@ -4,7 +4,7 @@
 #
 #   image/build.sh STEP...      with the sources in /opt/upsnet
 #
-#   runtime    Debian packages that the image keeps: Python, Open MPI, ssh, tini
+#   runtime    Debian packages that the image keeps: Python, Open MPI, ssh, git (for data at a revision), tini
 #   compiler   Debian packages that only the build needs
 #   venv       the locked Python packages in /opt/upsnet/.venv
 #   horovod    Horovod for MPI and Gloo; for NCCL too where DEVICE=cuda
@@ -17,7 +17,7 @@ set -euo pipefail
 APP=/opt/upsnet
 PYTHON=$APP/.venv/bin/python
 DEVICE=${DEVICE:-cpu}
-RUNTIME="ca-certificates openmpi-bin openssh-client openssh-server python3 tini"
+RUNTIME="ca-certificates git openmpi-bin openssh-client openssh-server python3 tini"
 COMPILER="g++ libopenmpi-dev make python3-dev python3-venv"
 
 export DEBIAN_FRONTEND=noninteractive

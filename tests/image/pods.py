@@ -1,7 +1,7 @@
 """Pods without a cluster: processes with a network, host name, process tree and writable layer of their own.
 
-Each pod is a network namespace on one bridge, and runs as user 1000 without privileges in an overlay of the image's
-file system. It sees what the mpi-operator would mount: keys at /home/upsnet/.ssh, the hostfile at /etc/mpi.
+Each pod is a network namespace on one bridge, and runs as user 1000 without privileges in an overlay of the
+image's file system. It sees what the mpi-operator mounts: keys at /home/upsnet/.ssh, the hostfile at /etc/mpi.
 Needs root, and the programs ip, unshare and setpriv.
 """
 
@@ -80,10 +80,22 @@ class Cluster:
         apart = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork"]
         variables = [f"{key}={value}" for key, value in {**IMAGE_ENVIRONMENT, **environment}.items()]
         inside = ["/usr/bin/env", "-i", "HOME=/home/upsnet", *variables, *command]
+        arguments = [str(self.image), str(folder), name.partition(".")[0]]
         around = {**os.environ, "DATA": str(self.data), "SECRET": str(self.secret), "MPI": str(self.mpi)}
         return subprocess.Popen(
-            ["ip", "netns", "exec", self._space(name), *apart]
-            + ["bash", "-c", START, "pod", str(self.image), str(folder), name.partition(".")[0], *inside],
+            [
+                "ip",
+                "netns",
+                "exec",
+                self._space(name),
+                *apart,
+                "bash",
+                "-c",
+                START,
+                "pod",
+                *arguments,
+                *inside,
+            ],
             env=around,
             stdin=subprocess.DEVNULL,
             stdout=log.open("ab"),
@@ -99,7 +111,7 @@ class Cluster:
         pod.wait(60)
 
     def _write_keys(self) -> None:
-        """A key pair as a mounted Secret shows it: of root, readable by the pod's group, in an open folder."""
+        """A key pair as a Secret is mounted: of root, readable by the pod's group, in an open folder."""
         key = self.secret / "id_rsa"
         subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", str(key)], check=True)
         shutil.copy(self.secret / "id_rsa.pub", self.secret / "authorized_keys")

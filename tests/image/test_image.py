@@ -100,7 +100,12 @@ def test_sshd_listens_and_looks_for_keys_where_the_training_pods_expect_it():
 
 def test_sshd_lets_in_keys_only_and_one_user_only():
     settings = sshd_settings()
-    refused = ("PasswordAuthentication", "KbdInteractiveAuthentication", "PermitRootLogin", "AllowTcpForwarding")
+    refused = (
+        "PasswordAuthentication",
+        "KbdInteractiveAuthentication",
+        "PermitRootLogin",
+        "AllowTcpForwarding",
+    )
     assert {settings[name] for name in refused} == {"no"}
     assert settings["AllowUsers"] == "upsnet"
 

@@ -48,7 +48,16 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def job() -> TrainingJob:
-    command = ("upsnet", "train", "--config", "/data/config.yaml", "--data", "/data/prepared", "--out", "/data/run")
+    command = (
+        "upsnet",
+        "train",
+        "--config",
+        "/data/config.yaml",
+        "--data",
+        "/data/prepared",
+        "--out",
+        "/data/run",
+    )
     return TrainingJob("mini", command, workers=2, image="upsnet:0.1.0", environment={"OMP_NUM_THREADS": "1"})
 
 
@@ -74,7 +83,9 @@ def trained(cluster: Cluster, job: TrainingJob) -> dict[str, str]:
     for step in steps:
         wait(cluster.start(launcher, step, {}, logs[launcher]), logs[launcher])
     replica = build_manifest(job, LauncherSettings(), {})["spec"]["mpiReplicaSpecs"]["Worker"]
-    variables = {entry["name"]: entry["value"] for entry in replica["template"]["spec"]["containers"][0]["env"]}
+    variables = {
+        entry["name"]: entry["value"] for entry in replica["template"]["spec"]["containers"][0]["env"]
+    }
     sshds = [cluster.start(name, worker_command(), variables, logs[name]) for name in workers]
     try:
         began = time.monotonic()

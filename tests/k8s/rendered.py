@@ -58,7 +58,7 @@ def containers(objects: list[Object]) -> Iterator[tuple[str, Object]]:
 
 
 def secret_references(objects: list[Object]) -> set[tuple[str, str | None, bool]]:
-    """Every reference to a Secret by a container: name, key (None: all of them), whether it may be missing."""
+    """Every reference of a container to a Secret: name, key (None: all), whether it may be missing."""
     found = set()
     for _, container in containers(objects):
         for entry in container.get("env", []):

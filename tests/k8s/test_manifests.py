@@ -65,10 +65,15 @@ def test_every_container_has_requests_and_limits_for_cpu_and_memory(name):
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_every_server_has_probes(name):
-    servers = [pair for pair in containers(overlay(name)) if pair[0].startswith(("Deployment", "StatefulSet"))]
-    assert len(servers) == 2
-    for where, container in servers:
-        assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container), where
+    servers = [
+        container
+        for where, template in pod_templates(overlay(name))
+        for container in template["spec"]["containers"]
+        if where.startswith(("Deployment", "StatefulSet"))
+    ]
+    assert [server["name"] for server in servers] == ["mlflow", "postgres"]
+    for server in servers:
+        assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(server)
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

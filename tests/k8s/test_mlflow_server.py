@@ -1,7 +1,7 @@
 """The MLflow container's own command line and environment start a real server on a real PostgreSQL.
 
-What stands for the cluster: PostgreSQL and MLflow are processes of this machine, Secrets are values made here, and
-the names of the Services are addresses on loopback.
+What stands for the cluster: PostgreSQL, MLflow and S3 are processes of this machine, Secrets are values made
+here, and the names of the Services are addresses on loopback.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def postgres_port(postgres_folder: Path) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What the Secret s3-credentials would hold for an S3 server of this machine that has the overlay's bucket."""
+    """What the Secret s3-credentials holds for an S3 server of this machine with the overlay's bucket."""
     if shutil.which("rclone") is None:
         pytest.skip("rclone is not installed")
     folder, address = tmp_path_factory.mktemp("s3"), f"127.0.0.1:{free_port()}"
@@ -93,6 +93,7 @@ def server(
     pytest.importorskip("flask_wtf", reason="Flask-WTF is not installed")
     objects, folder, port = overlay(request.param), tmp_path_factory.mktemp("mlflow"), free_port()
     container = dict(containers(objects))["Deployment/mlflow/mlflow"]
+    tables = dict(containers(objects))["Deployment/mlflow/tables"]
     config = of_kind(objects, "ConfigMap")["mlflow-config"]["data"]
 
     def here(text: str) -> str:
@@ -106,13 +107,13 @@ def server(
     else:
         environment["ARTIFACTS_DESTINATION"] = str(folder / "artifacts")
     environment["MLFLOW_AUTH_CONFIG_PATH"] = str(folder / "basic_auth.ini")
+    paths = {"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    upgrade = [sys.executable, "-m", *map(here, tables["args"])]
+    variables = container_environment(tables, config)
+    subprocess.run(upgrade, cwd=folder, env={**paths, **variables}, check=True, timeout=PATIENCE_S)
     arguments = [here(expand(argument, environment)) for argument in container["args"]]
     assert arguments[:2] == ["mlflow", "server"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", *arguments],
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", ""), **environment},
-    )
+    process = subprocess.Popen([sys.executable, "-m", *arguments], cwd=folder, env={**paths, **environment})
     address = f"http://127.0.0.1:{port}"
     until(lambda: ask(address + container["readinessProbe"]["httpGet"]["path"]) == 200, process)
     yield address
@@ -180,7 +181,9 @@ def test_only_who_knows_the_password_gets_in(server):
     assert ask(server + EXPERIMENTS, login=f"{USER}:{PASSWORD}") == 200
 
 
-@pytest.mark.parametrize("name", ["mlflow", "mlflow.upsnet", "mlflow.upsnet.svc", "mlflow.upsnet.svc.cluster.local"])
+@pytest.mark.parametrize(
+    "name", ["mlflow", "mlflow.upsnet", "mlflow.upsnet.svc", "mlflow.upsnet.svc.cluster.local"]
+)
 def test_it_answers_to_the_names_of_its_service(server, name):
     port = server.rpartition(":")[2]
     assert ask(server + EXPERIMENTS, login=f"{USER}:{PASSWORD}", host=f"{name}:{port}") == 200
@@ -213,4 +216,6 @@ def test_a_run_and_its_artifact_go_through_the_server(server, tmp_path):
         "MLFLOW_TRACKING_USERNAME": USER,
         "MLFLOW_TRACKING_PASSWORD": PASSWORD,
     }
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True, timeout=PATIENCE_S)
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True, timeout=PATIENCE_S
+    )

@@ -79,7 +79,9 @@ def may_connect(policies: list[Object], source: Pod, target: Pod, port: int) -> 
     return all(_one_way(policies, *way, port) for way in ways)
 
 
-def _one_way(policies: list[Object], kind: str, rules: str, peers: str, pod: Pod, other: Pod, port: int) -> bool:
+def _one_way(
+    policies: list[Object], kind: str, rules: str, peers: str, pod: Pod, other: Pod, port: int
+) -> bool:
     if pod.namespace != "upsnet":
         return True
     specs = [policy["spec"] for policy in policies]
@@ -101,7 +103,9 @@ def _is_peer(peer: Object, other: Pod) -> bool:
         return ipaddress.ip_address(other.address) in ipaddress.ip_network(peer["ipBlock"]["cidr"])
     if "namespaceSelector" in peer:
         labels = {"kubernetes.io/metadata.name": other.namespace}
-        return _selects(peer["namespaceSelector"], labels) and _selects(peer.get("podSelector", {}), other.labels)
+        return _selects(peer["namespaceSelector"], labels) and _selects(
+            peer.get("podSelector", {}), other.labels
+        )
     return other.namespace == "upsnet" and _selects(peer["podSelector"], other.labels)
 
 
@@ -136,7 +140,8 @@ def test_without_policies_everything_would_be_let_through():
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_the_labels_that_these_tests_go_by_are_those_of_the_pods(name):
     names = {
-        template["metadata"]["labels"]["app.kubernetes.io/name"] for _, template in pod_templates(overlay(name))
+        template["metadata"]["labels"]["app.kubernetes.io/name"]
+        for _, template in pod_templates(overlay(name))
     }
     assert {pod.labels["app.kubernetes.io/name"] for pod in (MLFLOW, POSTGRES, REAPER)} <= names
 
@@ -151,4 +156,7 @@ def test_every_port_of_a_container_is_one_that_somebody_may_reach(name):
         for container in template["spec"]["containers"]:
             for port in container.get("ports", []):
                 number = port["containerPort"]
-                assert any(may_connect(policies, client, server, number) for client in clients), (where, number)
+                assert any(may_connect(policies, client, server, number) for client in clients), (
+                    where,
+                    number,
+                )
