@@ -64,7 +64,7 @@ def expect_world_size(expected: int | None) -> None:
     """
     if expected is not None and world_size() != expected:
         raise TrainingError(
-            f"--expect-workers {expected}: found {world_size()} process(es); the launcher (horovodrun, mpirun) "
+            f"--expect-workers {expected}: found {world_size()}; the launcher (horovodrun, mpirun) "
             "did not start what was asked for: see its number of processes, its host file and its first lines"
         )
 

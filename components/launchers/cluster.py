@@ -44,9 +44,9 @@ class Cluster:
         self._pause = pause
         configuration, namespace = _configuration()
         self.namespace = settings.namespace or namespace
-        self._client = client.ApiClient(configuration)
-        self._custom = client.CustomObjectsApi(self._client)
-        self._core = client.CoreV1Api(self._client)
+        api = client.ApiClient(configuration)
+        self._custom = client.CustomObjectsApi(api)
+        self._core = client.CoreV1Api(api)
         self._place = {**MPIJOBS, "namespace": self.namespace}
         self._allowed: set[str] = set()
 
@@ -96,19 +96,19 @@ class Cluster:
     def pod(self, name: str) -> Resource | None:
         """A pod, or None when there is none."""
         request = partial(self._core.read_namespaced_pod, name, self.namespace)
-        found: Resource | None = self._plain(self._call("get pods", request, unless=(404,)))
+        found: Resource | None = self._call("get pods", request, unless=(404,))
         return found
 
     def pods(self, job: str) -> list[Resource]:
         """The pods of an MPIJob."""
         request = partial(self._core.list_namespaced_pod, self.namespace, label_selector=f"{JOB_LABEL}={job}")
-        items: list[Resource] = self._plain(self._call("list pods", request)).get("items", [])
+        items: list[Resource] = self._call("list pods", request)["items"]
         return items
 
     def warnings(self) -> list[Resource]:
         """The Warning events of the namespace."""
         request = partial(self._core.list_namespaced_event, self.namespace, field_selector="type=Warning")
-        items: list[Resource] = self._plain(self._call("list events", request)).get("items", [])
+        items: list[Resource] = self._call("list events", request)["items"]
         return items
 
     def log(self, pod: str, since_s: int | None) -> Iterator[bytes]:
@@ -133,9 +133,6 @@ class Cluster:
         finally:
             response.close()
 
-    def _plain(self, answer: Any) -> Any:
-        return self._client.sanitize_for_serialization(answer)
-
     def _call(self, what: str, request: Callable[..., Any], unless: tuple[int, ...] = ()) -> Any:
         """The answer, or None for a status in `unless`; asks again while the API server is away.
 
@@ -148,7 +145,9 @@ class Cluster:
         pause = settings.api_pause_s
         while True:
             try:
-                answer = request(_request_timeout=settings.request_timeout_s)
+                # As it comes: the client's models refuse answers that lack what newer servers leave out.
+                response = request(_request_timeout=settings.request_timeout_s, _preload_content=False)
+                answer = json.loads(response.data)
                 self._allowed.add(what)
                 return answer
             except client.ApiException as error:
@@ -189,8 +188,9 @@ def _configuration() -> tuple[client.Configuration, str]:
             config.load_incluster_config(client_configuration=configuration)
             namespace = NAMESPACE_FILE.read_text().strip()
         else:
-            config.load_kube_config(client_configuration=configuration)
-            namespace = config.list_kube_config_contexts()[1]["context"].get("namespace", "default")
+            file = os.environ.get("KUBECONFIG")  # the client itself has read it at import
+            config.load_kube_config(file, client_configuration=configuration)
+            namespace = config.list_kube_config_contexts(file)[1]["context"].get("namespace", "default")
     except (config.ConfigException, OSError) as error:
         raise LaunchError(
             f"no Kubernetes here: {error}; set KUBECONFIG, or use the launcher 'local'"

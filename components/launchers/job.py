@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from upsnet.errors import UpsnetError
@@ -44,6 +44,13 @@ class TrainingJob:
     timeout_s: int = 24 * 3600
     backoff_limit: int = 3
     run_id: str = ""
+
+    def __post_init__(self) -> None:
+        """Whole numbers become integers: inside lists and dicts, the pipeline hands all on as floats."""
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, float) and value.is_integer():
+                object.__setattr__(self, entry.name, int(value))
 
     @property
     def ranks(self) -> int:

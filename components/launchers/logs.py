@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import threading
@@ -14,6 +15,8 @@ from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
 from components.launchers.settings import LauncherSettings
+
+logger = logging.getLogger(__name__)
 
 STAMPED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ?(.*)", re.DOTALL)
 """A line as the API gives it with timestamps: to the nanosecond, but without the zeros at its end."""
@@ -44,6 +47,7 @@ class PodLog:
         self._position: Moment = (0, 0)
         self._at_position = 0
         self._received: float | None = None
+        self._refused = False
         self._thread = threading.Thread(target=self._follow, daemon=True, name=f"log of {pod}")
         self._thread.start()
 
@@ -64,11 +68,20 @@ class PodLog:
                 self._take(_lines(self._stream(self.pod, self._since()), last_time))
                 if last_time:
                     return
-            except (ApiException, HTTPError):
-                pass  # the API server is away or the stream was cut: the launcher's own calls say so
+            except ApiException as error:
+                self._tell_refusal(error)
+                if last_time and error.status in (401, 403, 404):
+                    return  # there is no more to be had
+            except HTTPError:
+                pass  # the stream was cut, or the API server is away, as the launcher's own calls say
             self._ended.wait(self._settings.api_pause_s)
             if self._ended.is_set():
                 self._closed.wait(self._settings.api_pause_s)
+
+    def _tell_refusal(self, error: ApiException) -> None:
+        if error.status in (401, 403) and not self._refused:
+            self._refused = True
+            logger.warning("permission denied: this service account may not get pods/log; no log is shown")
 
     def _since(self) -> int | None:
         """How far back to ask for: a bit more than what is missing."""

@@ -103,15 +103,25 @@ def clean_up(
         return
     try:
         cluster.delete(job)
-        deadline = time.monotonic() + settings.delete_timeout_s
-        while (left := cluster.get(name)) is not None and left["metadata"]["uid"] == job["metadata"]["uid"]:
+    except LaunchError as error:
+        logger.warning("MPIJob %s: left behind: %s", name, error)
+        return
+    _wait_until_gone(cluster, job, settings)
+
+
+def _wait_until_gone(cluster: Cluster, job: Resource, settings: LauncherSettings) -> None:
+    """A deletion in the foreground ends with the last pod."""
+    name, uid = job["metadata"]["name"], job["metadata"]["uid"]
+    deadline = time.monotonic() + settings.delete_timeout_s
+    try:
+        while (left := cluster.get(name)) is not None and left["metadata"]["uid"] == uid:
             if time.monotonic() > deadline:
                 logger.warning("MPIJob %s: deleted, but not gone after %g s", name, settings.delete_timeout_s)
                 return
             time.sleep(settings.poll_s)
-        logger.info("MPIJob %s: deleted", name)
-    except LaunchError as error:
-        logger.warning("MPIJob %s: left behind: %s", name, error)
+    except LaunchError:
+        return  # deleted it is; that nobody may look is what the launcher has ended with
+    logger.info("MPIJob %s: deleted", name)
 
 
 def _adopt(cluster: Cluster, found: Resource, manifest: Resource) -> Resource:
