@@ -1,7 +1,7 @@
 """Pods without a cluster: processes with a network, host name, process tree and writable layer of their own.
 
 Each pod is a network namespace on one bridge, and runs as user 1000 without privileges in an overlay of the
-image's file system. It sees what the mpi-operator mounts: keys at /home/upsnet/.ssh, the hostfile at /etc/mpi.
+image's file system. It sees the mpi-operator's mounts: keys in /home/upsnet/.ssh, the hostfile in /etc/mpi.
 Needs root, and the programs ip, unshare and setpriv.
 """
 

@@ -4,18 +4,7 @@ import pytest
 
 from tests.k8s.rendered import OVERLAYS, Object, containers, of_kind, overlay, pod_templates
 
-ALLOWED_VOLUMES = set(
-    [
-        "configMap",
-        "csi",
-        "downwardAPI",
-        "emptyDir",
-        "ephemeral",
-        "persistentVolumeClaim",
-        "projected",
-        "secret",
-    ]
-)
+ALLOWED_VOLUMES = {"configMap", "downwardAPI", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
 
 
 def violations(pod: Object) -> list[str]:
