@@ -11,15 +11,25 @@ from upsnet.errors import UpsnetError
 
 
 def pipeline_arguments(
-    package: Mapping[str, Any], options: Mapping[str, Any], parameters: Sequence[str]
+    package: Mapping[str, Any],
+    options: Mapping[str, Any],
+    parameters: Sequence[str],
+    settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The pipeline's arguments from the options that were given (not None) and the NAME=VALUE pairs.
+    """The pipeline's arguments.
+
+    Args:
+        package: the compiled pipeline.
+        options: by parameter; those that were given (not None) the pipeline must have.
+        parameters: NAME=VALUE pairs, which go before the others.
+        settings: by parameter; for those that the pipeline has.
 
     Raises:
         UpsnetError: a name that the pipeline does not have, a value of another type, or a missing one.
     """
     types, name = parameter_types(package), pipeline_name(package)
-    given = {key: _as_type(key, value, types) for key, value in options.items() if value is not None}
+    wanted = {**{key: value for key, value in settings.items() if key in types}, **options}
+    given = {key: _as_type(key, value, types, name) for key, value in wanted.items() if value is not None}
     for pair in parameters:
         key, equals, text = pair.partition("=")
         if not equals:
@@ -36,11 +46,16 @@ def pipeline_arguments(
     return given
 
 
-def _as_type(name: str, value: Any, types: Mapping[str, str]) -> Any:
-    """A list where the pipeline takes a list, else one text: `training` has one variant, joined by +."""
-    if isinstance(value, list) and types.get(name) == "STRING":
-        return " ".join(value)
-    return value
+def _as_type(name: str, value: Any, types: Mapping[str, str], pipeline: str) -> Any:
+    """A list as it is, or its only entry where the pipeline takes one: `training` trains one network."""
+    if not isinstance(value, list) or types.get(name) != "STRING":
+        return value
+    if len(value) > 1:
+        raise UpsnetError(
+            f"--{name} {','.join(value)}: pipeline {pipeline} takes one; join them by + for one network with "
+            "all of them, or submit 'ablation' for a network each"
+        )
+    return value[0] if value else ""
 
 
 def _parse(name: str, text: str, kind: str) -> Any:

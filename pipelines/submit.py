@@ -44,11 +44,15 @@ def submit(
     pipeline: Annotated[str, typer.Argument(help="training, ablation, or a compiled package (.yaml).")],
     preset: Annotated[str, typer.Option(help="Name in configs/.")] = "",
     variants: Annotated[
-        list[str] | None, typer.Option(help="Names in configs/variants/: a,b; one run each in an ablation.")
+        list[str] | None,
+        typer.Option(help="Names in configs/variants/: a,b for several networks, a+b for one; upsnet: none."),
     ] = None,
     override: Annotated[list[str] | None, typer.Option(help="section.key=value; may be repeated.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Pods of a training.")] = None,
     gpus_per_worker: Annotated[int | None, typer.Option(min=0, help="GPUs of each of them.")] = None,
+    data_source: Annotated[str, typer.Option(help="Git repository that versions the data with DVC.")] = "",
+    data_revision: Annotated[str, typer.Option(help="Its revision.")] = "",
+    data_remote: Annotated[str, typer.Option(help="DVC remote, such as s3://BUCKET/dvc.")] = "",
     launcher: Annotated[Literal["local", "mpijob"] | None, typer.Option(help="What starts Horovod.")] = None,
     experiment: Annotated[str, typer.Option(help="Experiment in Kubeflow and MLflow.")] = "upsnet",
     parameter: Annotated[
@@ -74,17 +78,20 @@ def submit(
 ) -> None:
     """Compile a pipeline, start a run of it, and wait for its end."""
     client = PipelinesClient(connection(host, token, token_file, cookie, cookie_file))
-    package = _package(pipeline, image)
+    package = _package(pipeline, image, launcher)
     options = {
         "preset": preset or None,
         "variants": _split(variants),
         "overrides": override,
+        "data_source": data_source or None,
+        "data_revision": data_revision or None,
+        "data_remote": data_remote or None,
         "workers": workers,
         "gpus_per_worker": gpus_per_worker,
         "launcher": launcher,
-        "image": image or None,
     }
-    arguments = pipeline_arguments(package, options, parameter or [])
+    settings = {"experiment": experiment, "image": image or None}
+    arguments = pipeline_arguments(package, options, parameter or [], settings)
     run_id = _start(client, package, arguments, experiment, namespace, service_account)
     how_to_cancel = _how_to_cancel(run_id, client.host, namespace)
     print(f"run: {public_url(ui_host or client.host).rstrip('/')}/#/runs/details/{run_id}")
@@ -96,19 +103,23 @@ def submit(
 
 
 def _split(variants: Sequence[str] | None) -> list[str] | None:
+    """The names one by one; `upsnet`, the preset alone, is an empty name in the pipelines."""
     if variants is None:
         return None
-    return [name.strip() for joined in variants for name in joined.split(",") if name.strip()]
+    names = [name.strip() for joined in variants for name in joined.split(",")]
+    return ["" if name == "upsnet" else name for name in names if name]
 
 
-def _package(pipeline: str, image: str) -> dict[str, Any]:
+def _package(pipeline: str, image: str, launcher: Literal["local", "mpijob"] | None) -> dict[str, Any]:
     """The compiled pipeline of a name, or of a file."""
     if pipeline.endswith((".yaml", ".yml")):
         return read_package(Path(pipeline))
     from pipelines.compile import compile_pipeline
 
     with tempfile.TemporaryDirectory() as folder:
-        return read_package(compile_pipeline(pipeline, Path(folder) / "pipeline.yaml"))
+        return read_package(
+            compile_pipeline(pipeline, Path(folder) / "pipeline.yaml", image, launcher or "mpijob")
+        )
 
 
 def _start(

@@ -83,6 +83,8 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             status, content = server._respond(request)
             data = (content if isinstance(content, str) else json.dumps(content)).encode()
             self.send_response(status)
+            if status == 302:
+                self.send_header("Location", "/login")
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
@@ -115,7 +117,7 @@ class KfpServer(Server):
         if self.token and request.headers.get("authorization") != f"Bearer {self.token}":
             return 401, {"error": "Request header error: there is no user identity header", "code": 16}
         if self.cookie and request.headers.get("cookie") != self.cookie:
-            return 302, ""
+            return (200, "<html>Log in!</html>") if request.path == "/login" else (302, "")
         kind, _, rest = request.path.removeprefix("/apis/v2beta1/").partition("/")
         if kind == "healthz":
             return 200, {"multi_user": True} if self.multi_user else {}

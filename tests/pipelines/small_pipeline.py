@@ -21,7 +21,7 @@ def compare(rows: list) -> str:
 
 
 @dsl.pipeline(name="small")
-def small(preset: str, variants: list, workers: int = 2, note: str = "") -> None:
+def small(preset: str, variants: list, workers: int = 2, note: str = "", experiment: str = "") -> None:
     configured = configure(preset=preset, variants=variants)
     with dsl.ParallelFor(configured.output) as variant:
         trained = train(variant=variant, workers=workers)

@@ -16,7 +16,7 @@ from tests.horovod_workers import ROOT
 from tests.pipelines.running import Ended, run_command
 from tests.pipelines.servers import KfpServer, never
 
-GIVEN = ("--preset", "mini", "--variants", "upsnet_c,no_unknown", "--interval", "0.01")
+GIVEN = ("--preset", "mini", "--variants", "upsnet_c,no_unknown", "--interval", "0.01", "--timeout", "30")
 RUNNING = ("RUNNING", {"configure": "SUCCEEDED", "train": ["RUNNING", "PENDING"]})
 SUCCEEDED = (
     "SUCCEEDED",
@@ -57,8 +57,12 @@ def test_the_run_gets_package_arguments_experiment_and_service_account(kfp: KfpS
     ended = submit(package, "--no-wait", "--experiment", "mine", "--workers", 4, "--parameter", "note=a=b")
     assert ended.code == 0, ended.err
     run = created(kfp)
-    assert run["runtime_config"] == {
-        "parameters": {"preset": "mini", "variants": ["upsnet_c", "no_unknown"], "workers": 4, "note": "a=b"}
+    assert run["runtime_config"]["parameters"] == {
+        "preset": "mini",
+        "variants": ["upsnet_c", "no_unknown"],
+        "workers": 4,
+        "note": "a=b",
+        "experiment": "mine",
     }
     assert run["pipeline_spec"]["pipeline_spec"]["pipelineInfo"] == {"name": "small"}
     assert "kubernetes" in run["pipeline_spec"]["platform_spec"]["platforms"]
@@ -243,7 +247,10 @@ def test_no_request_waits_for_a_silent_server_for_ever(kfp: KfpServer) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--parameter", "colour=red"], "pipeline small has no parameter colour; it has note, preset"),
+        (
+            ["--parameter", "colour=red"],
+            "pipeline small has no parameter colour; it has experiment, note, preset",
+        ),
         (["--launcher", "mpijob"], "has no parameter launcher"),
         (["--parameter", "workers=two"], "--parameter workers=two: expected NUMBER_INTEGER as JSON"),
         (["--parameter", "workers=true"], "found bool, expected NUMBER_INTEGER"),
@@ -279,3 +286,68 @@ def test_the_address_of_mlflow_is_printed_without_its_password(kfp: KfpServer, p
     assert ended.code == 0, ended.err
     assert "pass-word" not in ended.out
     assert "MLflow: http://***@localhost:5000/#/experiments" in ended.out
+
+
+STEPS = ("configure", "prepare", "train", "evaluate", "compare", "register")
+OUR_OPTIONS = (
+    *("--preset", "mini", "--override", "training.iterations=10", "--override", "seed=1"),
+    *("--data-source", "https://git.example.com/data.git", "--data-revision", "v1"),
+    *("--data-remote", "s3://a-bucket/dvc", "--workers", "4", "--gpus-per-worker", "2"),
+    *(
+        "--launcher",
+        "mpijob",
+        "--image",
+        "registry.example.com/upsnet:0.1.0",
+        "--experiment",
+        "mine",
+        "--no-wait",
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "given", "variants"),
+    [
+        ("training", [], None),
+        ("training", ["--variants", "upsnet_c+no_unknown"], "upsnet_c+no_unknown"),
+        ("training", ["--variants", "upsnet"], ""),
+        ("ablation", ["--variants", "upsnet,upsnet_c", "--variants", "a+b"], ["", "upsnet_c", "a+b"]),
+    ],
+)
+def test_our_pipelines_take_every_option(kfp: KfpServer, pipeline: str, given, variants) -> None:
+    ended = run_command(app, pipeline, *OUR_OPTIONS, *given)
+    assert ended.code == 0, ended.err
+    parameters = created(kfp)["runtime_config"]["parameters"]
+    assert parameters.pop("variants", None) == variants
+    assert parameters == {
+        "preset": "mini",
+        "overrides": ["training.iterations=10", "seed=1"],
+        "data_source": "https://git.example.com/data.git",
+        "data_revision": "v1",
+        "data_remote": "s3://a-bucket/dvc",
+        "workers": 4,
+        "gpus_per_worker": 2,
+        "launcher": "mpijob",
+        "image": "registry.example.com/upsnet:0.1.0",
+        "experiment": "mine",
+    }
+
+
+def test_a_training_of_several_networks_is_an_ablation(kfp: KfpServer) -> None:
+    ended = run_command(app, "training", "--variants", "upsnet_c,no_unknown")
+    assert ended.code == 2
+    assert "--variants upsnet_c,no_unknown: pipeline training takes one" in ended.err
+    assert not kfp.runs
+
+
+def test_the_steps_of_our_pipelines_are_shown_in_order(kfp: KfpServer) -> None:
+    kfp.script = [("SUCCEEDED", dict.fromkeys(reversed(STEPS), "SUCCEEDED"))]
+    ended = run_command(app, "ablation", "--interval", "0.01", "--timeout", "30")
+    assert ended.code == 0
+    assert re.findall(r"  ([a-z-]+): succeeded", ended.out) == [*STEPS, "run"]
+
+
+def test_a_pipeline_that_is_not_there_is_named(kfp: KfpServer) -> None:
+    ended = run_command(app, "trainign")
+    assert ended.code == 2
+    assert "pipeline 'trainign'" in ended.err
