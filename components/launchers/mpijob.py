@@ -71,8 +71,10 @@ def start(
             )
         if found is not None and "deletionTimestamp" not in found["metadata"]:
             if state.condition(found, "Failed") is None:
-                return _adopt(cluster, found, manifest)
-            logger.info("MPIJob %s: an earlier attempt has failed; deleting it to start anew", name)
+                if (adopted := _adopt(cluster, found, manifest)) is not None:
+                    return adopted
+            else:
+                logger.info("MPIJob %s: an earlier attempt has failed; starting anew", name)
             cluster.delete(found)
         if time.monotonic() > deadline:
             raise LaunchError(
@@ -124,8 +126,8 @@ def _wait_until_gone(cluster: Cluster, job: Resource, settings: LauncherSettings
     logger.info("MPIJob %s: deleted", name)
 
 
-def _adopt(cluster: Cluster, found: Resource, manifest: Resource) -> Resource:
-    """Takes over a job: were it still marked as its former pod's, the reaper would delete it."""
+def _adopt(cluster: Cluster, found: Resource, manifest: Resource) -> Resource | None:
+    """Takes over a job; None where it cannot be marked as this pod's, as the reaper would then delete it."""
     theirs, ours = found["metadata"], manifest["metadata"]
     marks = {
         "labels": {**theirs.get("labels", {}), **ours["labels"]},
@@ -133,6 +135,10 @@ def _adopt(cluster: Cluster, found: Resource, manifest: Resource) -> Resource:
         "ownerReferences": ours.get("ownerReferences", theirs.get("ownerReferences", [])),
     }
     if any(theirs.get(key, []) != value for key, value in marks.items()):
-        found = cluster.set_metadata(found, marks)
+        try:
+            found = cluster.set_metadata(found, marks)
+        except PermissionDeniedError as error:
+            logger.warning("MPIJob %s: starting anew from its newest checkpoint: %s", theirs["name"], error)
+            return None
     logger.info("MPIJob %s: was there already, going on with it", theirs["name"])
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import json
 import re
 import socket
@@ -21,8 +22,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
-
-import jsonschema
 
 NAMESPACE = "upsnet"
 SCHEMA = Path(__file__).resolve().parents[4] / "shared" / "kubernetes" / "mpijob.v2beta1.schema.json"
@@ -224,8 +223,8 @@ class ClusterServer:
         name = body["metadata"]["name"]
         if name in self.jobs:
             raise RefusedError(409, f'mpijobs.kubeflow.org "{name}" already exists')
-        if SCHEMA.is_file():
-            validator().validate(body)
+        if (schema := validator()) is not None:
+            schema.validate(body)
         self.created.append(body)
         return self.put(body)
 
@@ -316,9 +315,13 @@ class ClusterServer:
 
 
 @functools.cache
-def validator() -> jsonschema.Draft7Validator:
-    """Knows what an MPIJob may hold."""
-    return jsonschema.Draft7Validator(json.loads(SCHEMA.read_text()))
+def validator() -> Any:
+    """Knows what an MPIJob may hold; None where its schema or jsonschema is not on this machine."""
+    if not SCHEMA.is_file() or importlib.util.find_spec("jsonschema") is None:
+        return None
+    from jsonschema import Draft7Validator
+
+    return Draft7Validator(json.loads(SCHEMA.read_text()))
 
 
 def selected(resource: Resource, selector: str) -> bool:

@@ -65,6 +65,7 @@ def _horovod() -> None:
         pytest.skip("Horovod is not installed (HOROVOD=0)")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_horovod")
 def test_two_workers_train(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = train_command(prepared, tmp_path)

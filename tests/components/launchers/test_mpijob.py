@@ -169,6 +169,16 @@ def test_a_new_attempt_of_the_step_adopts_the_running_job(
     assert_nothing_is_left(cluster)
 
 
+def test_a_job_that_may_not_be_adopted_is_replaced(start_cluster: StartCluster) -> None:
+    cluster = start_cluster(train_well)
+    cluster.denied = {"patch mpijobs"}
+    former = {"KFP_POD_NAME": "training-x7f-train-0", "KFP_POD_UID": "uid-of-the-former-step"}
+    cluster.put(build_manifest(small_job(), QUICK, former))
+    launch()
+    assert len(cluster.created) == 1
+    assert_nothing_is_left(cluster)
+
+
 def test_a_creation_whose_answer_was_lost_is_adopted_without_a_change(start_cluster: StartCluster) -> None:
     cluster = start_cluster(train_well)
     cluster.put(build_manifest(small_job(), QUICK, STEP))
