@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pipelines.arguments import pipeline_arguments
-from pipelines.client import PipelinesClient, Run, public_url, run_name
+from pipelines.client import PipelinesClient, PipelinesError, Run, public_url, run_name
 from pipelines.package import pipeline_name, read_package, step_names
 from pipelines.program import (
     NAMESPACE,
@@ -32,6 +32,7 @@ from pipelines.program import (
     run_program,
 )
 from pipelines.watch import WaitError, step_states, wait_for_run
+from upsnet.errors import UpsnetError
 
 LONGEST_WAIT_S = 14 * 24 * 3600.0
 SERVICE_ACCOUNT = "upsnet-pipeline"
@@ -153,6 +154,8 @@ def _wait(
     except WaitError as error:
         print(f"{error}. {how_to_cancel}", file=sys.stderr)
         return 1
+    except PipelinesError as error:  # such as a token that ran out
+        raise UpsnetError(f"stopped waiting, the run may go on: {error}. {how_to_cancel}") from error
     if run.state == "SUCCEEDED":
         print("run ended: succeeded")
         return 0

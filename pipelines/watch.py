@@ -102,8 +102,8 @@ def _describe(counts: Counter[str]) -> str:
 def _display(console: Console, steps: Sequence[str]) -> Iterator[Callable[[Run], None]]:
     """Gives the function that shows a run."""
     if console.is_terminal:
-        with Live(console=console, refresh_per_second=4) as live:
-            yield lambda run: live.update(_table(_all_states(run, steps)))
+        with Live(console=console, auto_refresh=False) as live:
+            yield lambda run: live.update(_table(_all_states(run, steps)), refresh=True)
         return
     shown: dict[str, str] = {}
 

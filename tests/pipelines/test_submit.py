@@ -1,5 +1,6 @@
 """`python -m pipelines.submit` over real HTTP, against a server that speaks Kubeflow Pipelines v2beta1."""
 
+import io
 import os
 import re
 import signal
@@ -9,9 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from pipelines.client import Connection, PipelinesClient, UnreachableError
 from pipelines.submit import app
+from pipelines.watch import WaitError, wait_for_run
 from tests.horovod_workers import ROOT
 from tests.pipelines.running import Ended, run_command
 from tests.pipelines.servers import KfpServer, never
@@ -351,3 +354,39 @@ def test_a_pipeline_that_is_not_there_is_named(kfp: KfpServer) -> None:
     ended = run_command(app, "trainign")
     assert ended.code == 2
     assert "pipeline 'trainign'" in ended.err
+
+
+def test_a_token_that_runs_out_ends_the_waiting_and_not_the_run(kfp: KfpServer, package: Path) -> None:
+    kfp.before = lambda request: (401, "") if request.method == "GET" and "/runs/" in request.path else None
+    ended = submit(package)
+    assert ended.code == 2
+    assert "stopped waiting, the run may go on" in ended.err
+    assert "asks for a login" in ended.err
+    assert f"python -m pipelines.cancel {kfp.RUN_ID}" in ended.err
+
+
+def test_a_server_that_stays_away_ends_the_wait_at_last(kfp: KfpServer) -> None:
+    kfp.before = lambda request: (503, "upstream connect error")
+    console = Console(file=io.StringIO())
+    with pytest.raises(WaitError, match=r"the run may go on: .* HTTP 503"):
+        wait_for_run(
+            *(PipelinesClient(Connection(kfp.url)), kfp.RUN_ID, ["train"], console),
+            interval_s=0.01,
+            timeout_s=30,
+            silence_s=0.1,
+        )
+
+
+def test_a_terminal_shows_the_steps_as_a_table(kfp: KfpServer) -> None:
+    kfp.runs[kfp.RUN_ID] = {"state": "RUNNING"}
+    kfp.script = [RUNNING, SUCCEEDED]
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    run = wait_for_run(
+        *(PipelinesClient(Connection(kfp.url)), kfp.RUN_ID, ["configure", "train", "compare"], console),
+        interval_s=0.01,
+        timeout_s=30,
+    )
+    assert run.state == "SUCCEEDED"
+    screen = console.file.getvalue()
+    for words in ("configure", "1 running, 1 waiting", "2 succeeded", "compare"):
+        assert words in screen
