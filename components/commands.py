@@ -32,7 +32,7 @@ def run_command(command: Sequence[str], environment: Mapping[str, str]) -> None:
     tail: deque[str] = deque(maxlen=50)
     program = [sys.executable, "-m", "upsnet.cli", *command[1:]]
     with subprocess.Popen(
-        program, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        program, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -1,6 +1,6 @@
 """The step `compare`: all variants of an ablation in one table, the failed ones too, and the winner."""
 
-from typing import List  # noqa: UP035  kfp knows List[Model] and not list[Model]
+from typing import Any
 
 from kfp import dsl
 from kfp.dsl import HTML, Input, Markdown, Model, Output
@@ -10,21 +10,21 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def compare(
-    rows: list,
-    checkpoints: Input[List[Model]],
-    parent_runs: list,
+    rows: list[dict[str, Any]],
+    checkpoints: Input[list[Model]],
+    parent_runs: list[dict[str, Any]],
     table: Output[Markdown],
     page: Output[HTML],
     winner: Output[Model],
-) -> dict:
+) -> dict[str, Any]:
     """Compares the variants and returns the winner's row; it is empty if no variant succeeded.
 
     Args:
         rows: what `evaluate` returned, one per variant.
         checkpoints: of the same variants.
         parent_runs: what `configure` returned; its MLflow parent ends here.
-        table: the variants, and the paper's tables with what was measured.
-        page: the paper's tables with what was measured, as a web page.
+        table: all variants, and what became of them.
+        page: the paper's tables with what was measured.
         winner: the checkpoint of the best PQ.
     """
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the step `compare` does: tables and page of all rows, the winner's checkpoint, the end of the parent run."""
+"""What the step `compare` does: table and page of all rows, the winner's checkpoint, the parent run's end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from rich.console import Console
 from components.places import keep_training, say_failure
 from upsnet.evaluation.ablation import DONE, Row, ablation_table, read_row, scalars, winner
 from upsnet.evaluation.compare import Comparison, compare
-from upsnet.evaluation.compare_output import markdown_comparison
 from upsnet.evaluation.compare_page import html_page
 from upsnet.evaluation.report import markdown_table, print_table
 from upsnet.evaluation.runs import run_of_metrics
@@ -37,13 +36,11 @@ def compare_variants(
     variants = ablation_table(rows)
     print_table(variants, Console(width=160))
     text = f"{markdown_table(variants)}\n"
-    if comparison is not None:
-        text += f"\n{markdown_comparison(comparison)}"
     web = html_page(comparison) if comparison is not None else "<p>no variant was measured</p>\n"
     write_file(text, table)
     write_file(web, page)
     best = winner(rows)
-    _end_parent(parent_run, rows, best, {"compare.md": text, "compare.html": web})
+    _end_parent(parent_run, rows, best, {"variants.md": text, "compare.html": web})
     if best is None:
         say_failure(str(kept), "no variant succeeded")
         return {}

@@ -1,6 +1,6 @@
 """The step `configure`: preset, variants and overrides become one resolved configuration per variant."""
 
-from typing import List, NamedTuple  # noqa: UP035  kfp knows List[dict] and not list[dict]
+from typing import Any, NamedTuple
 
 from kfp import dsl
 from kfp.dsl import Artifact, Output
@@ -13,11 +13,13 @@ def configure(
     config: Output[Artifact],
     preset: str,
     variant: str,
-    variants: list,
-    overrides: list,
+    variants: list[Any],
+    overrides: list[str],
     experiment: str,
     ablation: bool,
-) -> NamedTuple("Outputs", [("Output", List[dict]), ("name", str), ("version", str)]):  # type: ignore[valid-type]
+) -> NamedTuple(  # type: ignore[valid-type]
+    "Outputs", [("Output", list[dict]), ("name", str), ("version", str)]
+):
     """Writes `<name>.yaml` for every variant.
 
     Args:
@@ -47,5 +49,5 @@ def configure(
     parent = open_parent(preset, planned) if ablation else ""
     items = [{"variant": p.name, "config_version": p.version, "parent_run": parent} for p in planned]
     print(f"{preset}: {', '.join(entry.name for entry in planned)}")
-    outputs = namedtuple("Outputs", ["Output", "name", "version"])
-    return outputs(items, planned[0].name, planned[0].version)
+    Outputs = namedtuple("Outputs", ["Output", "name", "version"])
+    return Outputs(items, planned[0].name, planned[0].version)

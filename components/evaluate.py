@@ -1,5 +1,7 @@
 """The step `evaluate`: all figures of a trained variant, in MLflow and in Kubeflow's UI."""
 
+from typing import Any
+
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Metrics, Model, Output
 
@@ -10,14 +12,14 @@ from components.image import IMAGE
 def evaluate(
     checkpoint: Input[Model],
     data: Input[Dataset],
-    row: dict,
+    row: dict[str, Any],
     predictions: Output[Artifact],
     metrics: Output[Metrics],
     report: Output[Markdown],
     strips: Output[HTML],
     workers: int,
     keep_going: bool,
-) -> dict:
+) -> dict[str, Any]:
     """Evaluates a trained variant and returns its row with the figures; a row of a failed training stays so.
 
     Args:
@@ -42,7 +44,8 @@ def evaluate(
     from upsnet.storage import write_file
 
     out = Path(predictions.path)
-    done = evaluate_variant(row, Path(checkpoint.path), data_folder(data.path, data.metadata), out, workers, keep_going)
+    prepared = data_folder(data.path, data.metadata)
+    done = evaluate_variant(row, Path(checkpoint.path), prepared, out, workers, keep_going)
     if done["status"] == "done":
         figures = read_metrics(out / "metrics.json")
         for name, value in scalars(figures).items():
@@ -52,4 +55,4 @@ def evaluate(
     else:
         write_file(f"{done['variant']}: {done['status']}\n", Path(report.path))
         write_file(strips_page(out / "strips", f"{done['variant']}: {done['status']}"), Path(strips.path))
-    return done
+    return dict(done)

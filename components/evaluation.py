@@ -28,7 +28,7 @@ def evaluate_variant(
         say_failure(str(out), row["status"])
         return row
     try:
-        environment = {**os.environ, **({"MLFLOW_RUN_ID": row["mlflow_run"]} if row["mlflow_run"] else {})}
+        environment = {**os.environ, "MLFLOW_RUN_ID": row["mlflow_run"]}
         run_command(evaluate_command(checkpoint, data, out, workers), environment)
         return measured_row(row, read_metrics(out / "metrics.json"))
     except UpsnetError as error:

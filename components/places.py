@@ -1,7 +1,7 @@
 """Where the steps of a run put their files: in KFP's artifacts, or on a volume that all pods see.
 
-Pods of an MPIJob get no artifacts, so there the prepared data and the training's folder lie on the volume, and
-the artifacts hold what is small: the manifest, the newest checkpoint, the log.
+Pods of an MPIJob get no artifacts, so there the prepared data and the training's folder lie on the volume,
+and the artifacts hold what is small: the manifest, the newest checkpoint, the log.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def check_volume(volume: str) -> None:
     """Raises an UpsnetError if the volume is named and not there."""
     if volume and not Path(volume).is_dir():
         raise UpsnetError(
-            f"volume {volume}: is no folder in this pod; mount the claim there, or give volume='' to keep all "
-            "in artifacts"
+            f"volume {volume}: is no folder in this pod; mount the claim there, or give volume='' to keep "
+            "all in artifacts"
         )
 
 
@@ -38,7 +38,7 @@ def data_folder(path: str, metadata: Mapping[str, Any]) -> Path:
 
 
 def new_data_folder(volume: str, path: str) -> Path:
-    """Where data are prepared: in the artifact, or beside the others on the volume until their version is known."""
+    """Where data are prepared: in the artifact, or on the volume, unnamed until their version is known."""
     return Path(volume) / "prepared" / f".{uuid.uuid4().hex}" if volume else Path(path)
 
 
@@ -57,7 +57,7 @@ def keep_data(made: Path, volume: str, version: str, path: str) -> Path:
 
 
 def training_folder(volume: str, path: str, name: str) -> Path:
-    """Where a training writes: the artifact, or a folder of this run on the volume, which a retry finds again."""
+    """Where a training writes: the artifact, or on the volume a folder that a retry finds again."""
     if not volume:
         return Path(path)
     run = pipeline_run_id() or os.environ.get("KFP_POD_NAME", "") or uuid.uuid4().hex
@@ -85,7 +85,9 @@ def newest_checkpoint(training: Path) -> Path:
     """
     found = sorted((training / CHECKPOINTS).glob("iteration-*.pt"))
     if not found:
-        raise UpsnetError(f"{training / CHECKPOINTS}: holds no checkpoint; expected one at the end of a training")
+        raise UpsnetError(
+            f"{training / CHECKPOINTS}: holds no checkpoint; expected one at the end of a training"
+        )
     return found[-1]
 
 

@@ -1,7 +1,7 @@
 """What a run trains: one resolved configuration per variant, each under a name of its own.
 
-All variants of a run share the prepared data, so they must agree on the section `data`. A wrong name or key is
-found here, in seconds, and not after hours of the other variants' training.
+All variants of a run share the prepared data, so they must agree on the section `data`. A wrong name or key
+is found here, in seconds, and not after hours of the other variants' training.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def plan(
     for variant in planned:
         if variant.config.data != planned[0].config.data:
             raise ConfigError(
-                f"variants: {variant.name} has other data than {names[0]}; all variants of a run train on the "
-                "same data, so set 'data' in the overrides of the run, or start another run"
+                f"variants: {variant.name} has other data than {names[0]}; all variants of a run train on "
+                "the same data, so set 'data' in the overrides of the run, or start another run"
             )
     return planned
 

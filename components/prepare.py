@@ -24,7 +24,7 @@ def prepare(
         config: folder of resolved configurations, which all have the same data.
         data: the prepared data; its metadata say where they lie.
         variant: name of a configuration.
-        data_source: git address or folder of the DVC project that versions the data; empty: the program's own.
+        data_source: git address or folder of the DVC project that versions the data; empty: this program.
         data_revision: its git revision.
         data_remote: address of the DVC remote; empty: the project's own.
         volume: folder that all pods see; empty: none.
@@ -49,6 +49,7 @@ def prepare(
     )
     if volume:
         data.metadata[FOLDER] = str(keep_data(made.folder, volume, made.version, data.path))
-    data.metadata.update(version=made.version, dvc_hash=made.dvc_hash, source=data_source, revision=data_revision)
+    data.metadata.update(version=made.version, dvc_hash=made.dvc_hash)
+    data.metadata.update(source=data_source, revision=data_revision)
     print(f"data version {made.version}, {'made' if made.made else 'taken from DVC'}")
     return namedtuple("Outputs", ["data_version"])(made.version)

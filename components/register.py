@@ -1,5 +1,7 @@
 """The step `register`: the best checkpoint becomes a version of a registered model in MLflow."""
 
+from typing import Any
+
 from kfp import dsl
 from kfp.dsl import Input, Markdown, Metrics, Model, Output
 
@@ -9,7 +11,7 @@ from components.image import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def register(
     checkpoint: Input[Model],
-    row: dict,
+    row: dict[str, Any],
     model_name: str,
     metrics: Output[Metrics],
     summary: Output[Markdown],

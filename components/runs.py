@@ -36,13 +36,14 @@ def open_parent(preset: str, planned: Sequence[PlannedVariant]) -> str:
 
 
 def open_training(config: Config, name: str, parent: str, run_file: Path, tags: Mapping[str, Any]) -> str:
-    """Opens the run of one training, below its parent; an attempt before this one left its id in `run_file`."""
+    """Opens the run of one training, below its parent; an earlier attempt has left its id in `run_file`."""
+    own = {"preset": config.preset, "variant": config.variant, "kind": "training"}
     return open_run(
         config.tracking,
-        "+".join(part for part in (config.preset, name) if part),
+        f"{config.preset}+{name}",
         parent=parent,
         run_file=run_file,
-        tags={**_common_tags(), "preset": config.preset, "variant": config.variant, "kind": "training", **tags},
+        tags={**_common_tags(), **own, **tags},
     )
 
 

@@ -1,5 +1,7 @@
 """The step `train`: one variant under Horovod, in this pod or as an MPIJob."""
 
+from typing import Any
+
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Model, Output
 
@@ -12,7 +14,7 @@ PASSTHROUGHS = [
     dsl.TaskConfigField.KUBERNETES_AFFINITY,
     dsl.TaskConfigPassthrough(field=dsl.TaskConfigField.KUBERNETES_VOLUMES, apply_to_task=True),
 ]
-"""Settings of the step that are those of the MPIJob's pods; the step's own pod only waits, and sees the volumes."""
+"""Settings of the step that go to the MPIJob's pods; the step's own pod only waits, and sees the volumes."""
 
 
 def _train(
@@ -30,8 +32,8 @@ def _train(
     volume: str,
     timeout_hours: float,
     keep_going: bool,
-    task_config: dsl.TaskConfig = None,  # type: ignore[assignment]
-) -> dict:
+    task_config: dsl.TaskConfig = None,
+) -> dict[str, Any]:
     """Trains a variant and returns its row of the comparison.
 
     The versions are inputs so that Kubeflow takes a training from its cache for the same of both only.
@@ -72,10 +74,12 @@ def _train(
     )
     row = train_variant(training, keep_going)
     checkpoint.metadata.update({**row, "config_version": config_version, "data_version": data_version})
-    return row
+    return dict(row)
 
 
-train = dsl.component(base_image=IMAGE, install_kfp_package=False, task_config_passthroughs=PASSTHROUGHS)(_train)
+train = dsl.component(
+    _train, base_image=IMAGE, install_kfp_package=False, task_config_passthroughs=PASSTHROUGHS
+)
 """The step that waits for an MPIJob, which gets its GPUs, tolerations, node selectors and volumes."""
-train_in_pod = dsl.component(base_image=IMAGE, install_kfp_package=False)(_train)
+train_in_pod = dsl.component(_train, base_image=IMAGE, install_kfp_package=False)
 """The step that trains in its own pod, and has its settings for itself."""

@@ -86,8 +86,10 @@ def _open_run(training: Training, out: Path, data: PreparedData) -> str:
 
 
 def _job(training: Training, out: Path, data: PreparedData, run_id: str) -> TrainingJob:
-    """The training for the launcher; only rank 0 logs to the run, whose id goes before a pod's own."""
+    """The training for the launcher; the id of its MLflow run goes before a pod's own, even if it is empty."""
     settings = training.task_config
+    if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
+        settings = dataclasses.asdict(settings)
     return TrainingJob(
         name=training.variant,
         command=train_command(out / "config.yaml", data.folder, out),
@@ -95,9 +97,9 @@ def _job(training: Training, out: Path, data: PreparedData, run_id: str) -> Trai
         slots_per_worker=training.slots_per_worker,
         image=training.image,
         gpus_per_worker=training.gpus_per_worker,
-        environment={"MLFLOW_RUN_ID": run_id} if run_id else {},
+        environment={"MLFLOW_RUN_ID": run_id},
         secret_names=SECRETS,
-        task_config=dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else settings,  # type: ignore[arg-type]
+        task_config=settings,
         timeout_s=int(training.timeout_hours * 3600),
         run_id=pipeline_run_id(),
     )

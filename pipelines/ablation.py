@@ -31,8 +31,8 @@ def build_ablation(in_pod: bool = False, parallelism: int = 0) -> Any:
     @dsl.pipeline(name="ablation", description="Train and compare variants of UPSNet, register the best.")
     def ablation(
         preset: str = "coco_r50",
-        variants: list = ["", "upsnet_c"],  # noqa: B006  kfp reads the default, nothing changes it
-        overrides: list = [],  # noqa: B006
+        variants: list[Any] = ["", "upsnet_c"],  # noqa: B006  kfp reads the default, nothing changes it
+        overrides: list[str] = [],  # noqa: B006
         data_source: str = "",
         data_revision: str = "",
         data_remote: str = "",
@@ -52,8 +52,8 @@ def build_ablation(in_pod: bool = False, parallelism: int = 0) -> Any:
 
         Args:
             preset: name in configs/.
-            variants: names in configs/variants/ ('' for the preset alone, a+b for several at once), or mappings
-                with `variant`, `overrides` and `name`.
+            variants: names in configs/variants/ ('' for the preset alone, a+b for several at once), or
+                mappings with `variant`, `overrides` and `name`.
             overrides: section.key=value, for all variants.
             data_source: git address of the DVC project that versions the data; empty: the image's own.
             data_revision: its git revision.

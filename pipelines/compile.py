@@ -40,7 +40,7 @@ def compile_pipeline(name: str, path: Path, image: str = "", launcher: LauncherK
         name: of `PIPELINES`.
         path: `.yaml`.
         image: default of the pipeline's parameter; empty: UPSNET_IMAGE, else the project's name of it.
-        launcher: who has the GPUs and other settings of the step `train`: the pods of its MPIJob, or its own pod.
+        launcher: who has the GPUs and other settings of the step `train`: its MPIJob's pods, or its own.
 
     Raises:
         UpsnetError: no such pipeline, or the file cannot be written.

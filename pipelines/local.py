@@ -32,9 +32,9 @@ app = new_app("Run the ablation pipeline on this machine.")
 @app.command()
 def local(
     preset: Annotated[str, typer.Option(help="Name in configs/.")] = "mini",
-    variants: Annotated[str, typer.Option(help="Names in configs/variants/: a,b; upsnet for none.")] = ",".join(
-        VARIANTS
-    ),
+    variants: Annotated[
+        str, typer.Option(help="Names in configs/variants/: a,b; upsnet for none.")
+    ] = ",".join(VARIANTS),
     override: Annotated[
         list[str] | None, typer.Option(help="section.key=value; may be repeated. Default: 100 iterations.")
     ] = None,
@@ -63,7 +63,8 @@ def local(
     console = new_console()
     console.print(Markdown(table.read_text(encoding="utf-8")))
     print_runs(console, experiment)
-    console.print(f"Artifacts: {table.parent.parent}   MLflow: make mlflow")
+    console.print(f"The paper's tables beside ours: {table.with_name('page')}", soft_wrap=True)
+    console.print(f"Artifacts: {table.parent.parent}   MLflow: make mlflow", soft_wrap=True)
 
 
 def run_locally(arguments: dict[str, Any], out: Path) -> Path:

@@ -21,7 +21,7 @@ def build_training(in_pod: bool = False) -> Any:
     def training(
         preset: str = "coco_r50",
         variants: str = "",
-        overrides: list = [],  # noqa: B006  kfp reads the default, nothing changes it
+        overrides: list[str] = [],  # noqa: B006  kfp reads the default, nothing changes it
         data_source: str = "",
         data_revision: str = "",
         data_remote: str = "",
@@ -91,7 +91,9 @@ def build_training(in_pod: bool = False) -> Any:
             timeout_hours=timeout_hours,
             keep_going=False,
         )
-        with_resources(with_services(trained, image, 14 * DAY, retries=1), worker_cpu, worker_memory, gpus_per_worker)
+        with_resources(
+            with_services(trained, image, 14 * DAY, retries=1), worker_cpu, worker_memory, gpus_per_worker
+        )
         evaluated = evaluate(
             checkpoint=trained.outputs["checkpoint"],
             data=prepared.outputs["data"],
@@ -99,7 +101,9 @@ def build_training(in_pod: bool = False) -> Any:
             workers=evaluation_workers,
             keep_going=False,
         )
-        with_resources(with_services(evaluated, image, DAY, retries=1), worker_cpu, worker_memory, gpus_per_worker)
+        with_resources(
+            with_services(evaluated, image, DAY, retries=1), worker_cpu, worker_memory, gpus_per_worker
+        )
         registered = register(
             checkpoint=trained.outputs["checkpoint"], row=evaluated.outputs["Output"], model_name=model_name
         )

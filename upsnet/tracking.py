@@ -242,9 +242,9 @@ def close_run(
     tags: Mapping[str, Any] | None = None,
     texts: Mapping[str, str] | None = None,
 ) -> None:
-    """Ends a run that `open_run` opened, with figures, tags and texts by artifact name; failures are warnings.
+    """Ends a run that `open_run` opened, with figures, tags, and texts by artifact name.
 
-    Nothing happens without a run id.
+    What MLflow refuses is a warning; without a run id, nothing happens.
     """
     if not run_id:
         return

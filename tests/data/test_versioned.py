@@ -50,7 +50,9 @@ def test_what_one_machine_pushed_another_takes_from_the_remote(tmp_path: Path) -
     assert second.dvc_hash == first.dvc_hash
     assert first.dvc_hash.endswith(".dir")
     assert {p.name for p in tmp_path.iterdir()} == {"bin", "config.yaml", "remote", "first", "second"}
-    other = prepare_versioned(write_config(tmp_path, "data.synthetic.seed=2"), tmp_path / "third", remote=remote)
+    other = prepare_versioned(
+        write_config(tmp_path, "data.synthetic.seed=2"), tmp_path / "third", remote=remote
+    )
     assert other.made
     assert other.version != first.version
 
@@ -63,7 +65,7 @@ def test_a_shared_cache_serves_as_well_as_a_remote(tmp_path: Path) -> None:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A git repository of the project, with a folder as its DVC remote and data pinned at the tag `pinned`."""
+    """A git repository of the project; its DVC remote is a folder, and the tag `pinned` has pinned data."""
     folder = tmp_path / "source"
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("upsnet", "configs"):
@@ -96,7 +98,9 @@ def dvc(folder: Path, *arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, check=True)
 
 
-def test_the_data_of_a_revision_come_from_its_remote_or_are_made_and_pushed(source: Path, tmp_path: Path) -> None:
+def test_the_data_of_a_revision_come_from_its_remote_or_are_made_and_pushed(
+    source: Path, tmp_path: Path
+) -> None:
     config = write_config(tmp_path)
     pinned = prepare_versioned(config, tmp_path / "pinned", source=str(source), revision="pinned")
     assert pinned.made is False

@@ -1,8 +1,9 @@
 """Prepared data under DVC: taken from the remote or the cache when they are there, else made and pushed.
 
-The stage `prepare` of dvc.yaml runs in a scratch project: a clone of a data source at a revision, whose dvc.lock
-may pin the data, or a copy of this program's own files. DVC's run cache knows what the same configuration and
-code made before, on any machine that pushed to the same remote. This is the only file that runs DVC.
+The stage `prepare` of dvc.yaml runs in a scratch project: a clone of a data source at a revision, whose
+dvc.lock may pin the data, or a copy of this program's own files. DVC's run cache knows what the same
+configuration and code made before, on any machine that pushed to the same remote. This is the only file that
+runs DVC.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class VersionedData:
 
     Attributes:
         folder: where they lie.
-        version: `PreparedData.version`, 12 hex digits of the content: what checkpoints, MLflow and cache keys hold.
+        version: `PreparedData.version`, 12 hex digits of the content; checkpoints and MLflow runs hold it.
         dvc_hash: DVC's hash of the folder, from dvc.lock; empty without DVC.
         made: False if it was taken from the remote or the cache.
     """
@@ -63,7 +64,7 @@ def prepare_versioned(
         config: resolved config.yaml; what its `data` section says is prepared.
         out: new folder of the prepared data.
         source: git address or folder of a clone of this project that versions data; empty: this program.
-        revision: its git revision; the data that its dvc.lock pins are taken if they are of this configuration.
+        revision: its git revision; the data that its dvc.lock pins are taken if they are as configured.
         remote: address of the DVC remote; empty: the project's own, if it has one.
         cache: folder of a DVC cache to share; empty: none is kept.
 

@@ -18,7 +18,7 @@ QUALITY = 80
 
 
 def strips_page(folder: Path, title: str) -> str:
-    """The PNGs of a folder, in order of their names, as data URIs under a title; a missing folder has none."""
+    """The PNGs of a folder, in order of their names, as data URIs; a missing folder has none."""
     pictures = sorted(folder.glob("*.png"))[:MOST]
     figures = "\n".join(
         f'<figure><img src="{_data_uri(picture)}" alt="{escape(picture.stem)}">'
