@@ -125,16 +125,16 @@ def _concerning(job: Resource, events: Sequence[Resource]) -> list[Resource]:
     newest: dict[str, Resource] = {}
     for event in sorted(events, key=_time):
         about = event["involvedObject"]["name"]
-        if (about == name or about.startswith((f"{name}-launcher", f"{name}-worker-"))) and _time(
-            event
-        ) >= since:
+        own = about == name or about.startswith((f"{name}-launcher", f"{name}-worker-"))
+        if own and _time(event) >= since[:19]:
             newest[about] = event
     return sorted(newest.values(), key=_time, reverse=True)
 
 
 def _time(event: Resource) -> str:
+    """When it was seen last, to the second, as `2026-01-01T00:00:00`: not all have fractions."""
     times = (event.get("lastTimestamp"), event.get("eventTime"), event["metadata"].get("creationTimestamp"))
-    return str(next((time for time in times if time), ""))
+    return str(next((time for time in times if time), ""))[:19]
 
 
 def _silent_reason(job: Resource, pods: Sequence[Resource]) -> str:

@@ -63,7 +63,7 @@ class ClusterServer:
         self.events: list[Resource] = []
         self.denied: set[str] = set()
         self.cuts: list[int] = []
-        """Bytes after which the next log streams are cut."""
+        """Bytes after which the next log streams are cut; negative: they end as if that were all."""
         self.calls: list[str] = []
         """Every call as `verb resource`."""
         self.deletions: list[tuple[str, str]] = []
@@ -381,11 +381,13 @@ def handler(cluster: ClusterServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             sent = 0
             for piece in chain([first], pieces):
-                part = piece if limit is None else piece[: limit - sent]
+                part = piece if limit is None else piece[: abs(limit) - sent]
                 if part:
                     self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
                 sent += len(part)
-                if limit is not None and sent >= limit:
+                if limit is not None and sent >= abs(limit):
+                    if limit < 0:
+                        break
                     raise Cut
             self.wfile.write(b"0\r\n\r\n")
 

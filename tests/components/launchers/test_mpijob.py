@@ -380,7 +380,7 @@ def test_a_log_stream_that_is_cut_goes_on_without_repeating_lines(
     start_cluster: StartCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster = start_cluster(train_well)
-    cluster.cuts = [10, 130, 60, 0, 1, 333]  # in the middle of lines, and between two of the same time
+    cluster.cuts = [10, 130, -60, -222, 0, 1, 333]  # in the middle of lines, and between two of the same time
     launch()
     assert cluster.cuts == []
     assert capsys.readouterr().out.splitlines() == LINES
