@@ -15,6 +15,7 @@ BROUGHT=$("$PY" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/
 # shellcheck disable=SC2086 # several packages
 "$PY" -m pip install -q --no-deps --target "$TOOLKIT/packages" $COMPILER
 cp -r "$TOOLKIT"/packages/nvidia/cu13/. "$TOOLKIT"
+rm -r "$TOOLKIT/packages"
 cp -rsf "$BROUGHT"/cu13/include "$BROUGHT"/nccl/include "$BROUGHT"/cu13/lib "$BROUGHT"/nccl/lib "$TOOLKIT"
 ln -sfn lib "$TOOLKIT/lib64"
 # Packages carry only names with a version (libcudart.so.13); a linker asks for libcudart.so.

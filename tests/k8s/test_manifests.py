@@ -86,6 +86,16 @@ def test_everything_that_is_not_a_server_ends_by_a_deadline(name):
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
+def test_two_reapers_never_run_at_once_and_each_ends_before_the_next_is_due(name):
+    (reaper,) = of_kind(overlay(name), "CronJob").values()
+    spec = reaper["spec"]
+    assert spec["concurrencyPolicy"] == "Forbid"
+    every = re.fullmatch(r"\*/(\d+) \* \* \* \*", spec["schedule"])
+    assert every
+    assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] < 60 * int(every[1])
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
 def test_every_image_is_pinned_to_a_version(name):
     for where, container in containers(overlay(name)):
         _, _, tag = container["image"].rpartition("/")[2].partition(":")
