@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import requests
 
+from pipelines.connection import PORT_FORWARD, Connection, Credentials, check_host, reason
 from upsnet.errors import UpsnetError
 
 TIMEOUT_S = (5.0, 30.0)
@@ -23,10 +22,6 @@ TIMEOUT_S = (5.0, 30.0)
 
 ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
 """States of a run that stay."""
-
-PORT_FORWARD = (
-    "kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8080:80, then --host http://localhost:8080"
-)
 
 
 class PipelinesError(UpsnetError):
@@ -43,15 +38,6 @@ class NotFoundError(PipelinesError):
 
 class ConflictError(PipelinesError):
     """What was to be made is there already."""
-
-
-@dataclass(frozen=True)
-class Connection:
-    """Where Kubeflow Pipelines is and how to get in; `host` may have a path, such as https://HOST/pipeline."""
-
-    host: str
-    token: str = field(default="", repr=False)
-    cookie: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -82,7 +68,7 @@ class PipelinesClient:
         self.host = check_host(connection.host)
         self._timeout_s = timeout_s
         self._session = requests.Session()
-        self._session.auth = _Credentials(connection)
+        self._session.auth = Credentials(connection)
 
     def is_multi_user(self) -> bool:
         """Whether each namespace is a user's; else all runs are in the namespace of Kubeflow Pipelines."""
@@ -196,54 +182,6 @@ class PipelinesClient:
         return content
 
 
-class _Credentials(requests.auth.AuthBase):
-    """Puts token and cookie into the headers; as an auth object it also goes before a .netrc file."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._connection.token:
-            request.headers["Authorization"] = f"Bearer {self._connection.token}"
-        if self._connection.cookie:
-            request.headers["Cookie"] = self._connection.cookie
-        return request
-
-
-def read_secret(value: str, file: Path | None, option: str) -> str:
-    """A credential given as such or as the content of a file, in one line.
-
-    Raises:
-        UpsnetError: both are given, or the file cannot be read, is empty or holds something else.
-    """
-    if file is not None and value:
-        raise UpsnetError(f"give {option} or {option}-file, not both")
-    try:
-        text = (value if file is None else file.read_text(encoding="utf-8")).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UpsnetError(f"{option}-file {file}: cannot be read: {error}") from error
-    if file is not None and not text:
-        raise UpsnetError(f"{option}-file {file}: the file is empty")
-    if not text.isascii() or not text.isprintable():
-        raise UpsnetError(f"{option}: expected one line of plain letters (the value is not shown here)")
-    return text
-
-
-def check_host(host: str) -> str:
-    """The host without a slash at its end.
-
-    Raises:
-        UpsnetError: it is no http(s) address, or holds a password.
-    """
-    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", host):
-        raise UpsnetError(
-            f"--host {public_url(host)!r}: expected the address of Kubeflow Pipelines, such as "
-            "http://localhost:8080 or https://HOST/pipeline, without a user in it; from outside the cluster: "
-            f"{PORT_FORWARD}"
-        )
-    return host.rstrip("/")
-
-
 def check_run_id(run_id: str) -> str:
     """The id, if it can be one: it becomes a part of an address.
 
@@ -256,23 +194,6 @@ def check_run_id(run_id: str) -> str:
             "'python -m pipelines.submit' prints it, and it is at the end of the run's URL"
         )
     return run_id
-
-
-def public_url(url: str) -> str:
-    """The address without a password."""
-    return re.sub(r"//[^/@\s]+@", "//***@", url)
-
-
-def reason(error: BaseException) -> str:
-    """The innermost words of a failed request, without addresses in memory, in one line."""
-    text = str(error)
-    found = re.search(r"\[Errno -?\d+\] [^'\")]+|timed out|CERTIFICATE_VERIFY_FAILED[^'\")]*", text)
-    return found[0].strip() if found else type(error).__name__
-
-
-def run_name(pipeline: str, now: datetime) -> str:
-    """Name of a new run, such as `training 2026-11-22 21:04:05`."""
-    return f"{pipeline} {now:%Y-%m-%d %H:%M:%S}"
 
 
 def _said(response: requests.Response) -> str:

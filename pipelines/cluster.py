@@ -15,7 +15,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
 from components.launchers.naming import RUN_ID
-from pipelines.client import public_url, reason
+from pipelines.connection import public_url, reason
 from upsnet.errors import UpsnetError
 
 GROUP, VERSION, PLURAL = "kubeflow.org", "v2beta1", "mpijobs"

@@ -18,8 +18,8 @@ from rich.text import Text
 from pipelines import cluster_checks as looks
 from pipelines import permission_checks, service_checks
 from pipelines.checks import NO_CLUSTER, Check, Finding, run_checks
-from pipelines.client import Connection
 from pipelines.cluster import Cluster, ClusterUnreachableError
+from pipelines.connection import Connection
 from pipelines.program import (
     NAMESPACE,
     Cookie,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipelines.client import Connection, read_secret
+from pipelines.connection import Connection, read_secret
 from upsnet.errors import UpsnetError
 
 NAMESPACE = "upsnet"

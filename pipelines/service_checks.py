@@ -12,8 +12,9 @@ import kubernetes.client as k8s
 import requests
 
 from pipelines.checks import Finding
-from pipelines.client import Connection, PipelinesClient, UnreachableError, public_url, reason
+from pipelines.client import PipelinesClient, UnreachableError
 from pipelines.cluster import Cluster, ClusterError
+from pipelines.connection import Connection, public_url, reason
 
 PORT = r"(?::\d{1,5})?"
 HOST = rf"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+(?=:\d)){PORT}/"

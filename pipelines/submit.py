@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pipelines.arguments import pipeline_arguments
-from pipelines.client import PipelinesClient, PipelinesError, Run, public_url, run_name
+from pipelines.client import PipelinesClient, PipelinesError, Run
+from pipelines.connection import public_url
 from pipelines.package import pipeline_name, read_package, step_names
 from pipelines.program import (
     NAMESPACE,
@@ -133,7 +134,7 @@ def _start(
 ) -> str:
     """Starts the run and returns its id. Only a Kubeflow of many users knows namespaces."""
     experiment_id = client.experiment_id(experiment, namespace if client.is_multi_user() else "")
-    name = run_name(pipeline_name(package), datetime.now())
+    name = f"{pipeline_name(package)} {datetime.now():%Y-%m-%d %H:%M:%S}"
     return client.create_run(name, package, arguments, experiment_id, service_account)
 
 

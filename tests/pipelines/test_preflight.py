@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from pipelines.checks import Finding, run_checks
-from pipelines.client import Connection
 from pipelines.cluster_checks import DATA_VOLUME, SECRETS, STEPS_ACCOUNT, TRAINING_ACCOUNT
+from pipelines.connection import Connection
 from pipelines.permission_checks import NEEDED
 from pipelines.preflight import app
 from pipelines.program import NAMESPACE

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipelines.client import Connection, PipelinesClient, UnreachableError
+from pipelines.client import PipelinesClient, UnreachableError
+from pipelines.connection import Connection
 from pipelines.submit import app
 from pipelines.watch import WaitError, wait_for_run
 from tests.horovod_workers import ROOT
