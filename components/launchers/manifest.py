@@ -16,12 +16,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
-
 from components.launchers import naming
 from components.launchers.environment import literal, rank_environment, variable
 from components.launchers.job import LaunchError, TrainingJob
+from components.launchers.mpijob_types import (
+    Container,
+    MPIJob,
+    PodSpec,
+    PodTemplate,
+    Replica,
+    ReplicaSpecs,
+    RunPolicy,
+    Spec,
+)
 from components.launchers.settings import LauncherSettings
 from components.launchers.step_settings import (
     Fragment,
@@ -36,6 +43,15 @@ SSH_FOLDER = "/home/upsnet/.ssh"
 SSH_PORT = 2222
 USER = 1000
 SERVICE_ACCOUNT = "upsnet-training"
+POD_SECURITY = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "fsGroup": USER,
+    "fsGroupChangePolicy": "OnRootMismatch",  # a large data volume is not gone through at every start
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""With what `Container` says of itself: the pod security level `restricted`."""
 PRIVATE_FOLDER = "/run/upsnet"
 ENVIRONMENT_FILE = f"{PRIVATE_FOLDER}/environment"
 SHARED_MEMORY = "2Gi"
@@ -48,108 +64,6 @@ IMAGE_NAME = re.compile(
     r"([a-zA-Z0-9.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
 )
 SECRET_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
-
-
-class Model(BaseModel):
-    """A part of the manifest: Kubernetes' names in camelCase, and no others."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, validate_default=True
-    )
-
-
-class Container(Model):
-    """The one container of a pod."""
-
-    name: str
-    image: str
-    command: list[str] = ["/usr/bin/tini", "--"]  # takes signals and reaps, which a shell as PID 1 does not
-    args: list[str]
-    env: list[Fragment] = []
-    env_from: list[Fragment] = []
-    ports: list[Fragment] = []
-    readiness_probe: Fragment | None = None
-    resources: Resources
-    volume_mounts: list[Fragment] = []
-    security_context: Fragment = {
-        "allowPrivilegeEscalation": False,
-        "runAsNonRoot": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
-
-
-class PodSpec(Model):
-    """A pod that fits into a namespace of the pod security level `restricted`."""
-
-    containers: list[Container] = Field(min_length=1, max_length=1)
-    restart_policy: Literal["Never", "OnFailure"]
-    service_account_name: str = SERVICE_ACCOUNT
-    automount_service_account_token: bool = False
-    enable_service_links: bool = False  # a Service called mlflow would set MLFLOW_PORT and more
-    affinity: Fragment | None = None
-    node_selector: dict[str, str] = {}
-    tolerations: list[Fragment] = []
-    volumes: list[Fragment] = []
-    security_context: Fragment = {
-        "runAsNonRoot": True,
-        "runAsUser": USER,
-        "runAsGroup": USER,
-        "fsGroup": USER,
-        "fsGroupChangePolicy": "OnRootMismatch",
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-
-
-class PodTemplate(Model):
-    """A pod and its marks."""
-
-    metadata: Fragment
-    spec: PodSpec
-
-
-class Replica(Model):
-    """The launcher, or the workers."""
-
-    replicas: int = Field(ge=1)
-    restart_policy: Literal["Never", "OnFailure"]
-    template: PodTemplate
-
-
-class ReplicaSpecs(BaseModel):
-    """Both kinds of pods, by the operator's names."""
-
-    Launcher: Replica
-    Worker: Replica
-
-
-class RunPolicy(Model):
-    """When a job ends, and what stays."""
-
-    clean_pod_policy: Literal["None", "Running", "All"] = "Running"
-    backoff_limit: int = Field(ge=0)
-    active_deadline_seconds: int = Field(ge=1)
-    ttl_seconds_after_finished: int = Field(ge=0)
-
-
-class Spec(Model):
-    """What the operator reads."""
-
-    slots_per_worker: int = Field(ge=1)
-    run_launcher_as_worker: bool = False
-    ssh_auth_mount_path: str = SSH_FOLDER
-    launcher_creation_policy: Literal["AtStartup", "WaitForWorkersReady"] = "WaitForWorkersReady"
-    mpi_implementation: Literal["OpenMPI", "Intel", "MPICH"] = "OpenMPI"
-    run_policy: RunPolicy
-    mpi_replica_specs: ReplicaSpecs
-
-
-class MPIJob(Model):
-    """The whole object."""
-
-    api_version: Literal["kubeflow.org/v2beta1"] = "kubeflow.org/v2beta1"
-    kind: Literal["MPIJob"] = "MPIJob"
-    metadata: Fragment
-    spec: Spec
 
 
 def build_manifest(
@@ -167,6 +81,7 @@ def build_manifest(
     step = step_settings(job)
     spec = Spec(
         slots_per_worker=job.slots_per_worker,
+        ssh_auth_mount_path=SSH_FOLDER,
         run_policy=RunPolicy(
             backoff_limit=job.backoff_limit,
             # Only for the case that the launcher is no more: it gives up at timeout_s itself, and says why.
@@ -282,6 +197,8 @@ def _replica(
     spec = PodSpec(
         containers=[container],
         restart_policy=restart,
+        service_account_name=SERVICE_ACCOUNT,
+        security_context=POD_SECURITY,
         affinity=step.affinity,
         node_selector=step.node_selector,
         tolerations=step.tolerations,
