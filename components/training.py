@@ -86,7 +86,7 @@ def _open_run(training: Training, out: Path, data: PreparedData) -> str:
 
 
 def _job(training: Training, out: Path, data: PreparedData, run_id: str) -> TrainingJob:
-    """The training for the launcher; the id of its MLflow run goes before a pod's own, even if it is empty."""
+    """The training for the launcher; the id of its MLflow run goes before a pod's own, even an empty one."""
     settings = training.task_config
     if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
         settings = dataclasses.asdict(settings)

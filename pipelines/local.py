@@ -16,6 +16,7 @@ from rich.markdown import Markdown
 from rich.text import Text
 from rich.tree import Tree
 
+from components.plan import plan
 from pipelines.program import new_app, new_console, run_program
 from upsnet.errors import UpsnetError
 from upsnet.tracking import PARENT_TAG, read_runs
@@ -46,10 +47,13 @@ def local(
     out: Annotated[Path, typer.Option(help="Folder of all artifacts.")] = Path("runs/pipeline"),
 ) -> None:
     """Train, evaluate and compare variants, register the best, and print table and MLflow runs."""
+    names = ["" if name == "upsnet" else name for name in variants.split(",") if name]
+    overrides = list(SHORT) if override is None else override
+    plan(preset, names, overrides)  # a wrong name is said here, in one line
     arguments = {
         "preset": preset,
-        "variants": ["" if name == "upsnet" else name for name in variants.split(",") if name],
-        "overrides": list(SHORT) if override is None else override,
+        "variants": names,
+        "overrides": overrides,
         "workers": workers,
         "evaluation_workers": workers,
         "data_source": data_source,

@@ -50,13 +50,9 @@ def test_what_one_machine_pushed_another_takes_from_the_remote(tmp_path: Path) -
     assert second.dvc_hash == first.dvc_hash
     assert first.dvc_hash.endswith(".dir")
     assert {p.name for p in tmp_path.iterdir()} == {"bin", "config.yaml", "remote", "first", "second"}
-    other = prepare_versioned(
-        write_config(tmp_path, "data.synthetic.seed=2"), tmp_path / "third", remote=remote
-    )
-    assert other.made
-    assert other.version != first.version
 
 
+@pytest.mark.slow
 def test_a_shared_cache_serves_as_well_as_a_remote(tmp_path: Path) -> None:
     config, cache = write_config(tmp_path), tmp_path / "cache"
     made = [prepare_versioned(config, tmp_path / name, cache=cache).made for name in ("first", "second")]
@@ -98,6 +94,7 @@ def dvc(folder: Path, *arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, check=True)
 
 
+@pytest.mark.slow
 def test_the_data_of_a_revision_come_from_its_remote_or_are_made_and_pushed(
     source: Path, tmp_path: Path
 ) -> None:
@@ -136,6 +133,7 @@ def test_a_source_that_cannot_be_used_is_said(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_faulty_data_are_named_and_nothing_is_left(tmp_path: Path) -> None:
     config = write_config(tmp_path, "data.source=cityscapes", f"data.cityscapes.root={tmp_path}/gone")
     with pytest.raises(DataError, match="gone"):
