@@ -1,5 +1,7 @@
 """The compiled pipelines: their steps, parameters, and what Kubernetes gives to the steps."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +78,23 @@ def test_the_training_s_settings_go_to_the_pods_of_the_mpijob(compiled: dict[str
     assert settings["tolerations"][0]["key"] == "nvidia.com/gpu"
 
 
-def test_every_input_of_a_step_comes_from_somewhere(compiled: dict[str, Any]) -> None:
-    """A parameter that only a setting reads does not reach a loop by itself."""
+def test_every_parameter_in_a_step_s_settings_is_an_input_of_the_step(compiled: dict[str, Any]) -> None:
+    """A parameter that only a setting reads does not reach a step, and a loop around it, by itself."""
     spec = compiled["pipeline_spec"]
     dags = [spec["root"], *(c for c in spec["components"].values() if "dag" in c)]
+    checked = []
     for dag in dags:
         known = set(dag.get("inputDefinitions", {}).get("parameters", {}))
         for task in dag["dag"]["tasks"].values():
-            for value in task.get("inputs", {}).get("parameters", {}).values():
-                assert value.get("componentInputParameter", next(iter(known), None)) in {*known, None}
+            inputs = task.get("inputs", {}).get("parameters", {})
+            label = spec["components"][task["componentRef"]["name"]].get("executorLabel")
+            container = spec["deploymentSpec"]["executors"][label]["container"] if label else {}
+            settings = json.dumps([container.get("resources"), container.get("image")])
+            read = set(re.findall(r"inputs\.parameters\['([^']+)'\]", settings))
+            assert read <= set(inputs)
+            assert {inputs[name].get("componentInputParameter") for name in read} <= known
+            checked += read
+    assert {"pipelinechannel--worker_cpu", "pipelinechannel--gpus_per_worker"} <= set(checked)
 
 
 def test_only_steps_whose_inputs_stand_still_are_cached(compiled: dict[str, Any]) -> None:
