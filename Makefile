@@ -1,7 +1,8 @@
 # UPSNet panoptic segmentation. `make` lists what there is; every target does the set-up that it needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run ablation test test-slow test-gpu lint format mlflow lock clean
+.PHONY: help setup run ablation pipeline compile submit preflight cancel image test test-slow test-gpu test-image lint \
+  format mlflow lock clean
 
 # HOROVOD=0: the one-process product, which needs no compiler.
 HOROVOD ?= 1
@@ -11,6 +12,18 @@ endif
 # Training and evaluation processes of `make run`.
 WORKERS ?= 2
 export HOROVOD
+
+# Of `make submit`: PIPELINE, PRESET and VARIANTS by name, ARGS for every other option of the commands on a cluster.
+PIPELINE ?= ablation
+PRESET ?= coco_r50
+VARIANTS ?= upsnet,upsnet_c
+ARGS ?=
+PYTHON := .venv/bin/python
+
+# Of `make image`: DEVICE=cuda builds Horovod with NCCL.
+DEVICE ?= cpu
+VERSION ?= 0.1.0
+IMAGE ?= upsnet:$(VERSION)$(if $(filter cuda,$(DEVICE)),-cuda)
 
 # DVC wants a git repository unless it is told that there is none, and dvc.yaml calls `upsnet` by name.
 DVC_REPRO = { [ "$$(git rev-parse --show-toplevel 2>/dev/null)" = "$(CURDIR)" ] \
@@ -37,6 +50,25 @@ ablation: setup ## train and evaluate the systems and switches of the paper's ta
 	@.venv/bin/upsnet compare runs/ablation --out runs/compare
 	@echo "The same tables, to open in a browser: runs/compare/compare.html"
 
+pipeline: setup ## the Kubeflow pipeline `ablation` on this machine: three variants, two Horovod processes
+	@WORKERS=$(WORKERS) $(PYTHON) -m pipelines.local $(ARGS)
+
+compile: setup ## write the Kubeflow pipelines to runs/pipelines/*.yaml
+	@$(PYTHON) -m pipelines.compile --out runs/pipelines $(ARGS)
+
+preflight: setup ## look whether the cluster has what a run needs
+	@$(PYTHON) -m pipelines.preflight $(ARGS)
+
+submit: setup ## start a run on Kubeflow (KFP_HOST), for example PRESET=coco_r50 VARIANTS=upsnet,upsnet_c
+	@$(PYTHON) -m pipelines.submit $(PIPELINE) --preset $(PRESET) --variants $(VARIANTS) $(ARGS)
+
+cancel: setup ## end a run on Kubeflow and remove its MPIJobs: RUN=<id>
+	@$(PYTHON) -m pipelines.cancel $(RUN) $(ARGS)
+
+image: ## build the container image of all steps (DEVICE=cuda for GPUs); needs Docker
+	DOCKER_BUILDKIT=1 docker build --build-arg DEVICE=$(DEVICE) --build-arg VERSION=$(VERSION) \
+	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) -t $(IMAGE) .
+
 test: lint ## lint and the default tests (minutes)
 	$(PYTEST) $(SPREAD) -m "not slow and not gpu"
 
@@ -45,6 +77,9 @@ test-slow: setup ## the tests that take many minutes
 
 test-gpu: setup ## the tests that need a CUDA device
 	.venv/bin/python -m pytest -m gpu
+
+test-image: setup ## build the image's file system in a Debian root and train in two of its "pods" (root, debootstrap)
+	UPSNET_IMAGE_ROOT=$(CURDIR)/runs/image $(PYTHON) -m pytest -s -m slow tests/image
 
 lint: setup ## ruff (format and rules) and mypy
 	.venv/bin/ruff format --check .

@@ -14,7 +14,7 @@ from pipelines.cluster_checks import APPLY, STEPS_ACCOUNT
 Permissions = dict[tuple[str, str], tuple[str, ...]]
 
 NEEDED: Permissions = {
-    (GROUP, PLURAL): ("create", "get", "list", "watch", "delete"),
+    (GROUP, PLURAL): ("create", "get", "list", "watch", "patch", "delete"),
     ("", "pods"): ("get", "list", "watch"),
     ("", "pods/log"): ("get",),
     ("", "events"): ("list",),

@@ -29,7 +29,8 @@ def run_command(app: typer.Typer, *arguments: object) -> Ended:
     """Runs a command with these arguments."""
     out, err = io.StringIO(), io.StringIO()
     code = 0
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
+    with pytest.MonkeyPatch.context() as patch, streams[0], streams[1]:
         patch.setattr(sys, "argv", ["command", *map(str, arguments)])
         try:
             run_program(app)
