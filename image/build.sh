@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The steps of the container image, one function each. The Dockerfile runs them one by one; image/test_pods.sh runs
+# The steps of the container image, one function each. The Dockerfile runs them one by one; image/debian_root.sh runs
 # them in a plain Debian 12 root, so that they can be tested without a container engine. As root:
 #
 #   image/build.sh STEP...      with the sources in /opt/upsnet
