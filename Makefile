@@ -1,8 +1,7 @@
 # UPSNet panoptic segmentation. `make` lists what there is; every target does the set-up that it needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run ablation pipeline compile submit preflight cancel image test test-slow test-gpu test-image lint \
-  format mlflow lock clean
+.PHONY: help setup run ablation pipeline compile preflight submit cancel image test test-slow test-gpu test-image lint format mlflow lock clean
 
 # HOROVOD=0: the one-process product, which needs no compiler.
 HOROVOD ?= 1

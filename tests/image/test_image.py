@@ -1,8 +1,11 @@
 """Dockerfile, build steps, sshd and .dockerignore fit each other, and the pods that use them."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
+import tempfile
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -12,7 +15,10 @@ from components.launchers import manifest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-SCRIPTS = [ROOT / "image" / name for name in ("build.sh", "debian_root.sh", "start-sshd")]
+SCRIPTS = [
+    *(ROOT / "image" / name for name in ("build.sh", "debian_root.sh", "start-sshd")),
+    *sorted((ROOT / "setup").glob("*.sh")),
+]
 
 
 def steps(text: str) -> list[str]:
@@ -34,9 +40,8 @@ def test_every_script_can_be_run_and_is_valid(script):
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_shellcheck_finds_nothing(script):
-    if shutil.which("shellcheck") is None:
-        pytest.skip("shellcheck is not installed")
-    done = subprocess.run(["shellcheck", script], capture_output=True, text=True)
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    done = subprocess.run([shellcheck, script], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
@@ -116,11 +121,17 @@ def test_ssh_goes_to_the_port_and_user_of_the_sshd():
     assert "User upsnet\n" in text
 
 
-def test_sshd_accepts_its_configuration(tmp_path):
+def test_sshd_accepts_its_configuration():
     sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
     if sshd is None:
         pytest.skip("sshd is not installed")
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
-    command = [sshd, "-t", "-f", ROOT / "image" / "sshd_config", "-h", tmp_path / "key"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    user = 65534 if os.getuid() == 0 else None  # without privilege, as in a pod
+    with tempfile.TemporaryDirectory() as folder:
+        key, configuration = Path(folder) / "key", Path(folder) / "sshd_config"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+        shutil.copy(ROOT / "image" / "sshd_config", configuration)
+        for path in (Path(folder), key, configuration) if user else ():
+            shutil.chown(path, user, user)
+        command = [sshd, "-t", "-f", configuration, "-h", key]
+        done = subprocess.run(command, capture_output=True, text=True, user=user)
     assert done.returncode == 0, done.stderr
