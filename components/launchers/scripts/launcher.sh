@@ -19,5 +19,8 @@ for host in "${hosts[@]}"; do
     sleep 1
   done
 done
+# mpirun would cut the names to their first part, which DNS does not know. Open MPI 4 reads the first variable, 5 the
+# second.
+export OMPI_MCA_orte_keep_fqdn_hostnames=1 PRTE_MCA_prte_keep_fqdn_hostnames=1
 echo "launcher: ${#hosts[@]} host(s) answer after $SECONDS s" >&2
 exec "$@"

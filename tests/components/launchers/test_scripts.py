@@ -64,6 +64,12 @@ def test_mpirun_starts_when_every_host_answers(pod: Pod) -> None:
     assert done.stdout.endswith("--expect-workers 2 after 4\n")
 
 
+def test_mpirun_of_open_mpi_4_and_5_keeps_the_whole_names_of_the_hosts(pod: Pod) -> None:
+    pod.add_program("ssh", "")
+    pod.add_program("mpirun", 'echo "$OMPI_MCA_orte_keep_fqdn_hostnames $PRTE_MCA_prte_keep_fqdn_hostnames"')
+    assert pod.run(launcher(pod, "w-0.mini.upsnet.svc slots=1\n")).stdout == "1 1\n"
+
+
 def test_a_host_that_never_answers_ends_the_wait_with_its_words(pod: Pod) -> None:
     pod.add_program("ssh", 'echo "Could not resolve hostname w-0" >&2; exit 255')
     pod.add_program("mpirun", "echo started")
