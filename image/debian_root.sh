@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the image's file system in a folder, without a container engine: a plain Debian 12, then the steps of build.sh.
-# Needs root, debootstrap and a network; takes about 15 minutes on 2 cores, and 20 GB while it builds.
+# Needs root, debootstrap and a network; takes 15 to 25 minutes on 2 cores, and 20 GB while it builds.
 #
 #   image/debian_root.sh FOLDER      DEVICE=cuda: as the image for GPUs
 #

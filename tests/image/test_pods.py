@@ -1,6 +1,6 @@
 """The image's steps make a file system in which two pods train under mpirun, as an MPIJob's pods do.
 
-Takes 15 to 25 minutes and a network; `make test-image` keeps the file system in runs/image for the next time
+Takes 20 to 30 minutes and a network; `make test-image` keeps the file system in runs/image for the next time
 (UPSNET_IMAGE_ROOT names another place).
 """
 
