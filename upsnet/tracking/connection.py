@@ -1,0 +1,42 @@
+"""Where MLflow is, and a client that is quiet and gives up soon."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import warnings
+from typing import Any
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+
+# MLflow's own defaults retry for many minutes, during which training would stand still.
+QUIET_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+def tracking_uri() -> str:
+    """Where MLflow is."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def tracking_place() -> str:
+    """Where MLflow is, for messages: without passwords."""
+    return re.sub(r"//[^/@\s]+@", "//***@", tracking_uri()).split("?")[0]
+
+
+def mlflow_client() -> Any:
+    """A client that is quiet and does not retry for long."""
+    for name, value in QUIET_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"mlflow\.")
+    return mlflow.MlflowClient(tracking_uri=tracking_uri())
