@@ -23,3 +23,7 @@ class CheckpointError(UpsnetError):
 
 class TrainingError(UpsnetError):
     """Training cannot go on, for example because a loss is not finite."""
+
+
+class StorageError(UpsnetError):
+    """Something in S3 that cannot be read or written, or the way to it."""

@@ -1,4 +1,4 @@
-"""Tests of upsnet/storage.py."""
+"""Tests of upsnet/storage/files.py."""
 
 from pathlib import Path
 
