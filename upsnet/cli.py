@@ -360,6 +360,18 @@ def compare(
         print(f"wrote {path}")
 
 
+@app.command()
+def sync(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of runs, or folders above them.")],
+) -> None:
+    """Bring to MLflow what it missed while it did not answer."""
+    from upsnet.tracking import sync as sync_folders
+
+    for synced in sync_folders(folders):
+        sent = f"sent {synced.count} items" if synced.count else "nothing was missing"
+        print(f"{synced.folder}: {sent}, MLflow run {synced.run_id or 'not opened'}")
+
+
 def main() -> None:
     """Entry point of the program."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)

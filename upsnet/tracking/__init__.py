@@ -9,8 +9,9 @@ names.py        names and values as MLflow takes them; git.py, the commit
 from upsnet.tracking.connection import DEFAULT_URI, mlflow_client, tracking_place, tracking_uri
 from upsnet.tracking.git import git_tags
 from upsnet.tracking.names import first_line, legal_name
+from upsnet.tracking.points import LOG_NAME
 from upsnet.tracking.runs import PARENT_TAG, close_run, open_run, read_runs
-from upsnet.tracking.tracker import LOG_NAME, Tracker, open_tracker
+from upsnet.tracking.tracker import Tracker, open_tracker
 
 __all__ = [
     "DEFAULT_URI",

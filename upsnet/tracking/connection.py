@@ -19,6 +19,13 @@ QUIET_ENVIRONMENT = {
 }
 
 
+REFUSALS = {
+    *("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE"),
+    *("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"),
+}
+"""What MLflow will never take, however often it is asked."""
+
+
 def tracking_uri() -> str:
     """Where MLflow is."""
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
@@ -40,3 +47,12 @@ def mlflow_client() -> Any:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"mlflow\.")
     return mlflow.MlflowClient(tracking_uri=tracking_uri())
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether MLflow itself has said no for good; a proxy before it, while it restarts, may say 404 too."""
+    from mlflow.exceptions import RestException
+
+    code = getattr(error, "error_code", "")
+    from_a_proxy = tracking_uri().startswith("http") and not isinstance(error, RestException)
+    return code == "INVALID_PARAMETER_VALUE" or (code in REFUSALS and not from_a_proxy)

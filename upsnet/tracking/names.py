@@ -27,3 +27,9 @@ def first_line(error: Exception) -> str:
     """The exception in one line of bearable length, without the password of an address."""
     lines = re.sub(r"//[^/@\s]+@", "//***@", str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"
+
+
+def short_cause(error: Exception) -> str:
+    """As `first_line`; of a request that found no server, only what kind of failure it was."""
+    cause = re.search(r"Caused by (\w+)", str(error))
+    return cause[1] if cause else first_line(error)

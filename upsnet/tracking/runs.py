@@ -11,7 +11,7 @@ from typing import Any
 
 from upsnet.config import TrackingConfig
 from upsnet.errors import UpsnetError
-from upsnet.tracking.connection import mlflow_client, tracking_place, tracking_uri
+from upsnet.tracking.connection import is_refusal, mlflow_client, tracking_place, tracking_uri
 from upsnet.tracking.names import first_line, legal_name
 from upsnet.tracking.run_file import read_run_id, write_run_id
 
@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 PARENT_TAG = "mlflow.parentRunId"
 """What the MLflow UI nests a run by; it shows one level."""
+KEY_TAG = "upsnet_key"
+"""Known before the run is made, see `find_by_key`."""
 
 
 def open_run(
@@ -130,19 +132,41 @@ def new_run(client: Any, config: TrackingConfig, name: str, parent: str) -> str:
     return str(client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
 
 
-def take_up(client: Any, run_id: str) -> bool:
-    """Sets an existing run running again; False if the server does not know it."""
+def take_up(client: Any, run_id: str, running: bool = True) -> bool:
+    """Whether MLflow knows the run; it is then shown as running if asked for."""
     from mlflow.exceptions import MlflowException
 
     try:
         if client.get_run(run_id).info.lifecycle_stage != "active":
             return False
     except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST" and is_refusal(error):
             return False
         raise
-    client.update_run(run_id, status="RUNNING")
+    if running:
+        client.update_run(run_id, status="RUNNING")
     return True
+
+
+def make_run(client: Any, experiment: str, name: str, key: str, started: int) -> str:
+    """Makes a run with a tag by which `find_by_key` finds it.
+
+    Args:
+        client: MLflow's.
+        experiment: name, made if it is new.
+        name: of the run.
+        key: that nothing else has.
+        started: milliseconds since 1970.
+    """
+    experiment_id = find_experiment(client, experiment, tracking_uri())
+    return str(client.create_run(experiment_id, started, {KEY_TAG: key}, name).info.run_id)
+
+
+def find_by_key(client: Any, experiment: str, key: str) -> str:
+    """Id of the run that `make_run` made, although its answer was lost; empty if it did not."""
+    found = client.get_experiment_by_name(experiment)
+    runs = client.search_runs([found.experiment_id], f"tags.{KEY_TAG} = '{key}'") if found else []
+    return str(runs[0].info.run_id) if runs else ""
 
 
 def find_experiment(client: Any, name: str, uri: str) -> str:

@@ -1,36 +1,35 @@
 """Takes the figures, texts, tables and pictures of one run: JSON lines always, MLflow when configured.
 
 `<out>/log.jsonl` gets one object per call of `log_metrics`: `time` (UTC, ISO 8601), `step`, and the metrics
-by name beside them. MLflow is a guest: when it is missing, unreachable or refuses a call, one warning is
-logged and the work goes on.
+by name beside them. MLflow is a guest: everything for it is put into an outbox on disk, which a thread
+empties. When MLflow is missing, unreachable or refuses a call, one warning is logged and the work goes on.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from upsnet import distributed
 from upsnet.config import TrackingConfig
+from upsnet.tracking.background import BackgroundSender
 from upsnet.tracking.connection import mlflow_client, tracking_uri
 from upsnet.tracking.names import first_line, flatten, legal_name
-from upsnet.tracking.run_file import read_run_id, write_run_id
-from upsnet.tracking.runs import log_metrics, log_params, new_run, set_tags, take_up
+from upsnet.tracking.outbox import Journal, Outbox, new_key
+from upsnet.tracking.points import LOG_NAME, SYSTEM_NAME, append_line, mend
+from upsnet.tracking.run_file import write_run_id
+from upsnet.tracking.system import SystemFigures
 
 logger = logging.getLogger(__name__)
 
-LOG_NAME = "log.jsonl"
-PAUSE_SECONDS = 60.0
-"""How long MLflow is left alone after a call that failed."""
+LOCK_SECONDS = 3.0
+"""How long another process may hold the outbox, such as `upsnet sync` that is about to end."""
 
 
 class Tracker:
@@ -38,55 +37,55 @@ class Tracker:
 
     Args:
         out: folder of `log.jsonl`; None drops everything, as on every rank but the first.
-        open_run: opens the MLflow run, a new one if its argument says so; None leaves MLflow out.
+        plan: which MLflow run; None leaves MLflow out.
     """
 
-    def __init__(
-        self, out: Path | None, open_run: Callable[[bool], tuple[Any, str] | None] | None = None
-    ) -> None:
+    def __init__(self, out: Path | None, plan: Journal | None = None) -> None:
         self._log = out / LOG_NAME if out else None
-        self._open_run = open_run
-        self._run = open_run(False) if open_run else None
+        self._outbox = Outbox(out) if out and plan else None
+        self._plan = plan
+        self._sender: BackgroundSender | None = None
+        self._system: SystemFigures | None = None
         self._params: dict[str, str] = {}
         self._tags: dict[str, str] = {}
         self._texts: dict[str, str] = {}
-        self._silent_until = 0.0
-        self._warned: set[str] = set()
+        self._dataset: dict[str, Any] = {}
+        self._tables: list[dict[str, str]] = []
+        self._warned = False
+        if self._log is not None:
+            mend(self._log)
+        self._first_item = 0
+        self._open()
 
     @property
     def run_id(self) -> str | None:
-        """Id of the MLflow run, None without one."""
-        return self._run[1] if self._run else None
+        """Id of the MLflow run; None without one, and as long as MLflow has not answered."""
+        return self._sender.run_id if self._sender else None
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Logs settings; nested mappings become dotted names."""
-        if self._log is None:
-            return
+        """Logs settings, which never change; nested mappings become dotted names."""
         flat = {legal_name(key): str(value)[:6000] for key, value in flatten(params, "")}
         self._params.update(flat)
-        self._send_params(flat)
+        self._keep("params", values=flat)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Logs figures at an iteration. A figure that is not finite is null in the JSON line."""
         if self._log is None:
             return
-        values = {legal_name(name): float(value) for name, value in metrics.items()}
-        line: dict[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "step": step}
-        line.update({name: value if math.isfinite(value) else None for name, value in values.items()})
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._send_metrics(values, step)
+        append_line(self._log, {legal_name(name): float(value) for name, value in metrics.items()}, step)
+        if self._sender is not None:
+            self._sender.start()
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Sets tags, which may change later, unlike params."""
-        self._tags.update({legal_name(name): str(value)[:5000] for name, value in tags.items()})
-        self._send("set_tags", lambda client, run_id: set_tags(client, run_id, self._tags))
+        values = {legal_name(name): str(value)[:5000] for name, value in tags.items()}
+        self._tags.update(values)
+        self._keep("tags", values=values)
 
     def log_text(self, text: str, name: str) -> None:
         """Stores a text as the artifact `name`, such as `config.yaml`."""
         self._texts[name] = text
-        self._send("log_text", lambda client, run_id: client.log_text(run_id, text, name))
+        self._keep("artifact", text.encode(), name=name)
 
     def log_table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
         """Stores rows with the same keys as a table that MLflow displays; `name` ends with `.json`.
@@ -95,64 +94,99 @@ class Tracker:
         """
         columns = list(rows[0]) if rows else []
         table = {"columns": columns, "data": [[row.get(key) for key in columns] for row in rows]}
-        self._send("log_table", lambda client, run_id: client.log_dict(run_id, table, name))
-        self.set_tags({"mlflow.loggedArtifacts": json.dumps([{"path": name, "type": "table"}])})
+        self._keep("artifact", json.dumps(table).encode(), name=name)
+        self._tables = [entry for entry in self._tables if entry["path"] != name]
+        self._tables.append({"path": name, "type": "table"})
+        self.set_tags({"mlflow.loggedArtifacts": json.dumps(self._tables)})
 
     def log_image(self, path: Path, name: str) -> None:
         """Stores a picture file as the artifact `name`, such as `strips/17.png`."""
-        if self._run is None:
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            copy = shutil.copyfile(path, Path(folder) / Path(name).name)
-            self._send_file(copy, str(Path(name).parent))
+        self._keep("artifact", path, name=name)
+
+    def log_picture_at(self, path: Path, name: str, step: int) -> None:
+        """Stores a picture file as one of a series over steps, which the UI shows with a slider."""
+        self._keep("image", path, name=legal_name(name), step=step, time=_now())
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
         """Stores a file, under its own name, in a folder of the run's artifacts."""
-        self._send_file(path, folder)
+        self._keep("artifact", path, name=f"{folder}/{path.name}" if folder not in ("", ".") else path.name)
+
+    def log_dataset(self, dataset: Mapping[str, str]) -> None:
+        """Names the data that the run used; see `describe_dataset`."""
+        self._dataset = dict(dataset)
+        self._keep("dataset", None, **dataset)
+
+    def begin(self, resumed: bool) -> None:
+        """Says that the training begins now: what was put in so far is sent, and the machine is watched.
+
+        Args:
+            resumed: it goes on from a checkpoint; the figures of iterations that it repeats come once.
+        """
+        if self._sender is None or self._outbox is None:
+            return
+        if resumed:
+            self._sender.resumed()
+        self._sender.start()
+        self._system = SystemFigures(self._outbox.log(SYSTEM_NAME))
 
     def start_over(self) -> None:
         """Puts the log of another configuration aside (`log-previous.jsonl`) and begins a new MLflow run.
 
-        The params, tags and texts that this tracker was given go to the new run as well.
+        The params, tags, texts and data set that this tracker was given go to the new run only, if it has not
+        begun to log figures.
         """
-        if self._log is not None and self._log.exists():
-            os.replace(self._log, self._log.with_name("log-previous.jsonl"))
-        if self._run is None or self._open_run is None:
+        if self._outbox is None or self._plan is None:
+            if self._log is not None and self._log.exists():
+                os.replace(self._log, self._log.with_name("log-previous.jsonl"))
             return
+        if self._sender is not None and not self._sender.started:
+            self._outbox.drop_since(self._first_item)
         self.close()
-        self._run = self._open_run(True)
-        self._send_params(self._params)
-        self.set_tags({})
+        self._outbox.move_to_previous()
+        self._plan = replace(self._plan, key=new_key(), started=_now())
+        write_run_id(self._outbox.folder / self._plan.run_file, self._plan.given, tracking_uri())
+        self._open()
+        self.log_params(self._params)
+        self.set_tags(self._tags)
         for name, text in self._texts.items():
             self.log_text(text, name)
+        if self._dataset:
+            self.log_dataset(self._dataset)
+
+    def flush(self) -> bool:
+        """Sends what is there, waiting for it, but not for ever; whether MLflow has everything."""
+        return self._sender.flush() if self._sender else True
 
     def close(self, status: str = "FINISHED") -> None:
         """Ends the MLflow run: `FINISHED`, `FAILED` or `KILLED`. A later process may take it up again."""
-        self._send("set_terminated", lambda client, run_id: client.set_terminated(run_id, status))
-        self._run = None
+        if self._system is not None:
+            self._system.close()
+        if self._sender is not None:
+            self._keep("end", status=status, time=_now())
+            self._sender.close()
+        self._sender = self._system = None
 
-    def _send_params(self, params: Mapping[str, str]) -> None:
-        self._send("log_params", lambda client, run_id: log_params(client, run_id, params))
+    def _open(self) -> None:
+        if self._outbox is None or self._plan is None:
+            return
+        lock = _wait_for_lock(self._outbox)
+        if lock is not None:
+            self._outbox.mend()
+            self._outbox.drop("end")
+            self._outbox.write_journal(self._outbox.merged_journal(self._plan))
+        self._first_item = self._outbox.next_number
+        self._sender = BackgroundSender(self._outbox, lock)
 
-    def _send_metrics(self, values: Mapping[str, float], step: int) -> None:
-        self._send("log_metrics", lambda client, run_id: log_metrics(client, run_id, values, step))
-
-    def _send_file(self, path: Path, folder: str) -> None:
-        target = folder if folder not in ("", ".") else None
-        self._send("log_artifact", lambda client, run_id: client.log_artifact(run_id, str(path), target))
-
-    def _send(self, what: str, call: Callable[[Any, str], None]) -> None:
-        """Makes one call to MLflow; a failure is said once per kind of call and never stops the caller."""
-        if self._run is None or time.monotonic() < self._silent_until:
+    def _keep(self, kind: str, payload: bytes | Path | None = None, **values: Any) -> None:
+        """Puts an item into the outbox; a full disk must not stop the work."""
+        if self._outbox is None:
             return
         try:
-            call(*self._run)
-        except Exception as error:
-            if getattr(error, "error_code", "") != "INVALID_PARAMETER_VALUE":
-                self._silent_until = time.monotonic() + PAUSE_SECONDS
-            if what not in self._warned:
-                self._warned.add(what)
-                logger.warning("MLflow: %s failed, going on without: %s", what, first_line(error))
+            self._outbox.add(kind, payload, **values)
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                logger.warning("MLflow misses what cannot be kept in %s: %s", self._outbox.folder, error)
 
 
 def open_tracker(config: TrackingConfig, out: Path, *, run_file: Path, run_name: str) -> Tracker:
@@ -169,25 +203,30 @@ def open_tracker(config: TrackingConfig, out: Path, *, run_file: Path, run_name:
         return Tracker(None)
     if not config.mlflow:
         return Tracker(out)
+    try:
+        mlflow_client()
+    except Exception as error:
+        logger.warning("MLflow cannot be used, figures go to %s only: %s", out / LOG_NAME, first_line(error))
+        return Tracker(out)
+    plan = Journal(
+        name=run_name,
+        experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.experiment,
+        given=os.environ.get("MLFLOW_RUN_ID", ""),
+        run_file=os.path.relpath(run_file, out),
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    if plan.given or not run_file.exists():  # a later process is to find the run that is not open yet
+        write_run_id(run_file, plan.given, tracking_uri())
+    return Tracker(out, plan)
 
-    def open_run(new: bool) -> tuple[Any, str] | None:
-        try:
-            return _open_mlflow(config, run_file, run_name, new)
-        except Exception as error:
-            logger.warning(
-                "MLflow cannot be used, figures go to %s only: %s", out / LOG_NAME, first_line(error)
-            )
-            return None
 
-    return Tracker(out, open_run)
+def _wait_for_lock(outbox: Outbox) -> IO[str] | None:
+    """The right to send, None if another process keeps it."""
+    until = time.monotonic() + LOCK_SECONDS
+    while (lock := outbox.lock()) is None and time.monotonic() < until:
+        time.sleep(0.1)
+    return lock
 
 
-def _open_mlflow(config: TrackingConfig, run_file: Path, run_name: str, new: bool) -> tuple[Any, str]:
-    """Client and id of the run: that of MLFLOW_RUN_ID, else that of `run_file`, else a new one."""
-    uri = tracking_uri()
-    client = mlflow_client()
-    run_id = os.environ.get("MLFLOW_RUN_ID") or ("" if new else read_run_id(run_file, uri))
-    if not run_id or not take_up(client, run_id):
-        run_id = new_run(client, config, run_name, "")
-    write_run_id(run_file, run_id, uri)
-    return client, run_id
+def _now() -> int:
+    return round(time.time() * 1000)

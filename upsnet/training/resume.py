@@ -38,6 +38,7 @@ def resume_training(state: TrainState, folder: Path, resume: Resume, tracker: Tr
     content = distributed.broadcast_object(found)
     if content is not None:
         state.restore(content)
+    tracker.begin(resumed=content is not None)
     return content is not None
 
 
