@@ -138,6 +138,12 @@ def train(
     expect_workers: Annotated[
         int | None, typer.Option(min=1, help="Refuse to train in another number of processes.")
     ] = None,
+    final: Annotated[
+        Path | None, typer.Option(help="Name the last checkpoint so, too, when the training is finished.")
+    ] = None,
+    data_dvc_hash: Annotated[
+        str, typer.Option(help="DVC's hash of the data, to be noted; default: that of the dvc.lock beside.")
+    ] = "",
 ) -> None:
     """Train the network."""
     from upsnet.data.shards import PreparedData
@@ -365,9 +371,9 @@ def sync(
     folders: Annotated[list[Path], typer.Argument(help="Folders of runs, or folders above them.")],
 ) -> None:
     """Bring to MLflow what it missed while it did not answer."""
-    from upsnet.tracking import sync as sync_folders
+    from upsnet.tracking import sync_runs
 
-    for synced in sync_folders(folders):
+    for synced in sync_runs(folders):
         sent = f"sent {synced.count} items" if synced.count else "nothing was missing"
         print(f"{synced.folder}: {sent}, MLflow run {synced.run_id or 'not opened'}")
 
@@ -450,6 +456,7 @@ def _log_inputs(tracker: Tracker, config: Config, data: PreparedData, init_from:
             "variant": config.variant,
             "seed": config.seed,
             "data_version": data.version,
+            "data_dvc_hash": data.dvc_hash or "none",
             "workers": distributed.world_size(),
             **({"init_from": init_from.absolute().name} if init_from else {}),
             **git_tags(),

@@ -23,7 +23,7 @@ class Synced:
     count: int
 
 
-def sync(folders: list[Path]) -> Iterator[Synced]:
+def sync_runs(folders: list[Path]) -> Iterator[Synced]:
     """Sends what is pending in the folders and anywhere below them.
 
     Yields:
