@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from components.places import keep_training, say_failure
-from upsnet.evaluation.ablation import DONE, Row, ablation_table, read_row, scalars, winner
+from upsnet.evaluation.ablation import DONE, Row, ablation_table, read_row, winner
 from upsnet.evaluation.compare import Comparison, compare
 from upsnet.evaluation.compare_page import html_page
 from upsnet.evaluation.report import markdown_table, print_table
@@ -61,5 +61,7 @@ def _end_parent(parent_run: str, rows: Sequence[Row], best: Row | None, texts: M
         "best_variant": best["variant"] if best else "",
         "data_version": best["data_version"] if best else "",
     }
-    figures = scalars(best["metrics"]) if best else {}
+    figures = (
+        {"best/PQ": float(best["metrics"]["PQ"])} if best else {}
+    )  # no bar of its own beside the children's
     close_run(parent_run, "FINISHED" if best else "FAILED", metrics=figures, tags=tags, texts=texts)

@@ -29,7 +29,7 @@ def open_parent(preset: str, planned: Sequence[PlannedVariant]) -> str:
     names = [entry.name for entry in planned]
     return open_run(
         planned[0].config.tracking,
-        f"ablation of {preset}",
+        _ablation_name(preset),
         params={"preset": preset, "variants": ", ".join(names), "seed": planned[0].config.seed},
         tags={**_common_tags(), "preset": preset, "kind": "ablation"},
     )
@@ -43,8 +43,17 @@ def open_training(config: Config, name: str, parent: str, run_file: Path, tags: 
         f"{config.preset}+{name}",
         parent=parent,
         run_file=run_file,
-        tags={**_common_tags(), **own, **tags},
+        tags={
+            **_common_tags(),
+            **own,
+            **({"ablation": _ablation_name(config.preset)} if parent else {}),
+            **tags,
+        },
     )
+
+
+def _ablation_name(preset: str) -> str:
+    return f"ablation of {preset}"
 
 
 def _common_tags() -> dict[str, str]:

@@ -64,15 +64,16 @@ def test_training_and_evaluation_are_one_mlflow_run(evaluated_again: Pipeline) -
     (run,) = client.search_runs([experiment.experiment_id])
     metrics = evaluated_again.json("runs/evaluate/metrics.json")
     assert run.info.status == "FINISHED"
-    assert run.data.params["training.iterations"] == "2"
+    assert run.data.params["iterations"] == "2"
     assert run.data.metrics["PQ"] == metrics["PQ"]
-    assert "PQ/road" in run.data.metrics
+    assert {"seed", "images"}.isdisjoint(run.data.metrics)
+    assert [m.step for m in client.get_metric_history(run.info.run_id, "PQ")] == [0, 0]  # evaluated twice
     losses = client.get_metric_history(run.info.run_id, "loss/panoptic")
     assert [entry.step for entry in losses] == [1, 2]
     tags = {"preset": "mini", "variant": "", "data_version": data_version(evaluated_again)}
     assert tags.items() <= run.data.tags.items()
     artifacts = {entry.path for entry in client.list_artifacts(run.info.run_id)}
-    assert {"config.yaml", "metrics.json", "per_class.json", "strips"} <= artifacts
+    assert {"config.yaml", "metrics.json", "per_class.json", "confusion.json", "charts", "strips"} <= artifacts
 
 
 def test_the_per_class_table_in_mlflow_has_one_row_per_class(evaluated_again: Pipeline) -> None:

@@ -11,8 +11,9 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -152,21 +153,24 @@ def train(
     make_folder(out)
     launch_workers(workers)
     from upsnet import distributed
+    from upsnet.evaluation.pictures import draw_progress
+    from upsnet.records import log_inputs, run_name
     from upsnet.tracking import LOG_NAME, open_tracker
     from upsnet.training.curves import write_curves
     from upsnet.training.trainer import train as train_model
 
     distributed.init()
     distributed.expect_world_size(expect_workers)
-    tracker = open_tracker(settings.tracking, out, run_file=out / RUN_FILE, run_name=_run_name(settings))
+    tracker = open_tracker(settings.tracking, out, run_file=out / RUN_FILE, run_name=run_name(settings))
     with _closing(tracker):
-        _log_inputs(tracker, settings, prepared, init_from)
+        log_inputs(tracker, settings, prepared, init_from.absolute().name if init_from else "")
         checkpoint = train_model(
             settings,
             prepared,
             out,
             resume=resume,
             validate=_validation(settings, prepared),
+            show=partial(draw_progress, settings, prepared, tracker, out),
             tracker=tracker,
             init_from=init_from,
         )
@@ -198,6 +202,7 @@ def evaluate(
     from upsnet.evaluation.evaluator import evaluate as evaluate_model
     from upsnet.evaluation.report import print_report
     from upsnet.inference.oracles import predictor_for
+    from upsnet.records import log_evaluation, log_inputs, run_name, switches
     from upsnet.tracking import open_tracker
 
     distributed.init()
@@ -207,14 +212,14 @@ def evaluate(
         loaded.model, loaded.table, settings.inference, distributed.device(), settings.evaluation
     )
     metrics = evaluate_model(predictor, prepared, settings, out, table=loaded.table)
-    same_run = _run_name(settings) == _run_name(loaded.config)
+    same_run = switches(settings) == switches(loaded.config) and settings.variant == loaded.config.variant
     run_file = _run_file(checkpoint, out) if same_run else out / RUN_FILE
-    tracker = open_tracker(settings.tracking, out, run_file=run_file, run_name=_run_name(settings))
+    tracker = open_tracker(settings.tracking, out, run_file=run_file, run_name=run_name(settings))
     with _closing(tracker):
         if not same_run:
-            _log_inputs(tracker, settings, prepared)
+            log_inputs(tracker, settings, prepared)
         if distributed.is_main():
-            _log_evaluation(tracker, metrics, settings, out, loaded.iteration)
+            log_evaluation(tracker, metrics, out, loaded.iteration)
             print_report(metrics, _console())
 
 
@@ -349,6 +354,9 @@ def compare(
     mlflow_experiment: Annotated[
         str, typer.Option(help="Take the runs of this MLflow experiment, too.")
     ] = "",
+    mlflow_parent: Annotated[
+        str, typer.Option(help="Put the MLflow runs of these folders below one of this name (with --out).")
+    ] = "",
     tables: Annotated[str, typer.Option(help="Such as 6,7; default: those that have a run.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder of compare.md, .csv and .html.")] = None,
 ) -> None:
@@ -357,13 +365,18 @@ def compare(
     from upsnet.evaluation.compare import parse_tables
     from upsnet.evaluation.compare_output import print_comparison, write_comparison
     from upsnet.evaluation.runs import collect_runs
+    from upsnet.records import log_ablation
 
+    if mlflow_parent and out is None:
+        raise UpsnetError("compare: --mlflow-parent needs --out, where the id of that run is kept")
     numbers = parse_tables(tables)
     comparison = compare_runs(collect_runs(metrics or [], mlflow_experiment), numbers)
     written = write_comparison(comparison, out) if out is not None else []
     print_comparison(comparison, _console())
     for path in written:
         print(f"wrote {path}")
+    if mlflow_parent and out is not None:
+        log_ablation(mlflow_parent, metrics or [], out, RUN_FILE)
 
 
 @app.command()
@@ -434,35 +447,10 @@ def _starting_weights(config: Config) -> str:
     return describe_detector_weights(config.model, _class_counts(config, None, None)[0], names)
 
 
-def _run_name(config: Config) -> str:
-    return "+".join(name for name in (config.preset, config.variant) if name)
-
-
 def _run_file(checkpoint: Path, out: Path) -> Path:
     """The run file of the training that made a checkpoint, or one of its own for an evaluation without."""
     folders = (checkpoint, *checkpoint.absolute().parents[:2])
     return next((f / RUN_FILE for f in folders if (f / RUN_FILE).is_file()), out / RUN_FILE)
-
-
-def _log_inputs(tracker: Tracker, config: Config, data: PreparedData, init_from: Path | None = None) -> None:
-    """Everything that tells where the figures of a training come from."""
-    from upsnet import distributed
-    from upsnet.tracking import git_tags
-
-    tracker.log_params(config.model_dump(mode="json"))
-    tracker.set_tags(
-        {
-            "preset": config.preset,
-            "variant": config.variant,
-            "seed": config.seed,
-            "data_version": data.version,
-            "data_dvc_hash": data.dvc_hash or "none",
-            "workers": distributed.world_size(),
-            **({"init_from": init_from.absolute().name} if init_from else {}),
-            **git_tags(),
-        }
-    )
-    tracker.log_text(to_yaml(config), "config.yaml")
 
 
 def _validation(config: Config, data: PreparedData) -> Callable[[Network], dict[str, float]] | None:
@@ -472,22 +460,14 @@ def _validation(config: Config, data: PreparedData) -> Callable[[Network], dict[
     from upsnet import distributed
     from upsnet.evaluation.evaluator import evaluate as evaluate_model
     from upsnet.inference.predictor import Predictor
+    from upsnet.records import final_figures
 
     def validate(model: Network) -> dict[str, float]:
         predictor = Predictor(model, data.categories, config.inference, distributed.device())
         limit = config.training.evaluation_images
-        return _figures(evaluate_model(predictor, data, config, None, max_images=limit))
+        return final_figures(evaluate_model(predictor, data, config, None, max_images=limit))
 
     return validate
-
-
-def _figures(metrics: dict[str, Any]) -> dict[str, float]:
-    """The plain numbers among the metrics; a figure that nothing defines is left out."""
-    return {
-        name: float(value)
-        for name, value in metrics.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
 
 
 def _evaluation_settings(trained: Config, given: Config | None) -> Config:
@@ -496,20 +476,6 @@ def _evaluation_settings(trained: Config, given: Config | None) -> Config:
         return trained
     sections = ("preset", "variant", "inference", "evaluation", "tracking")
     return trained.model_copy(update={name: getattr(given, name) for name in sections})
-
-
-def _log_evaluation(
-    tracker: Tracker, metrics: dict[str, Any], config: Config, out: Path, iteration: int
-) -> None:
-    """The final figures, per class too, the table and the pictures."""
-    milliseconds = {f"milliseconds/{part}": value for part, value in metrics["milliseconds"].items()}
-    per_class = {f"PQ/{c['name']}": c["PQ"] for c in metrics["per_class"].values() if c["PQ"] is not None}
-    tracker.log_metrics({**_figures(metrics), **milliseconds, **per_class}, iteration)
-    rows = [{"category_id": key, **figures} for key, figures in metrics["per_class"].items()]
-    tracker.log_table(rows, "per_class.json")
-    tracker.log_artifact(out / "metrics.json")
-    for picture in sorted((out / "strips").glob("*.png")):
-        tracker.log_image(picture, f"strips/{picture.name}")
 
 
 @contextmanager

@@ -223,9 +223,10 @@ def test_mlflow_has_one_parent_with_flat_children_that_can_be_filtered_alone(ste
     assert [child["tags"]["preset"] for child in children] == ["mini"] * 2
     assert [run["status"] for run in (parent, *children)] == ["FINISHED", "FINISHED", "FAILED"]
     assert "gone.pth" in children[1]["tags"]["failure"]
-    assert children[0]["params"]["training.iterations"] == "2"
-    assert children[0]["metrics"]["PQ"] == parent["metrics"]["PQ"]
+    assert children[0]["params"]["iterations"] == "2"
+    assert children[0]["metrics"]["PQ"] == parent["metrics"]["best/PQ"]
     assert parent["tags"]["failed_variants"] == "broken"
+    assert [child["tags"]["ablation"] for child in children] == ["ablation of mini"] * 2
 
 
 def test_the_winner_is_registered_with_its_figures(steps: Steps) -> None:

@@ -103,7 +103,7 @@ def test_the_figures_of_score_are_refused(tmp_path: Path) -> None:
 def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder with an MLflow that holds two evaluated runs and a training without evaluation."""
     pytest.importorskip("mlflow", reason="MLflow is not installed")
-    from upsnet.cli import _log_evaluation
+    from upsnet.records import log_evaluation, switches
     from upsnet.tracking import open_tracker
 
     folder = tmp_path_factory.mktemp("mlflow")
@@ -121,13 +121,13 @@ def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             config = load_config("mini", ["upsnet_c"], overrides)
             out = folder / name
             tracker = open_tracker(TrackingConfig(), out, run_file=out / "run.json", run_name=name)
-            tracker.log_params(config.model_dump(mode="json"))
-            tracker.set_tags({"preset": config.preset, "variant": config.variant})
+            tracker.log_params(switches(config))
+            tracker.set_tags({"preset": config.preset, "variant": config.variant, "seed": config.seed})
             tracker.log_metrics({"validation/PQ": 5.0}, step=10)
             if figures is not None:
                 metrics = made_metrics("mini", "upsnet_c", **figures)  # type: ignore[arg-type]
                 path = write_metrics(out / "evaluate", metrics | {"seed": config.seed, "device": ""})
-                _log_evaluation(tracker, metrics, config, path.parent, 20)
+                log_evaluation(tracker, metrics, path.parent, 20)
             tracker.close()
     return folder
 

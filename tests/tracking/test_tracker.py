@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tests.data.tiny import prepared_sizes
 from tests.horovod_workers import ROOT, plain_environment
-from upsnet import cli
 from upsnet.config import TrackingConfig, load_config
+from upsnet.records import log_inputs, switches
 from upsnet.tracking import Tracker, git_tags, legal_name, open_tracker
 
 mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed")
@@ -85,11 +85,22 @@ def test_a_run_holds_params_metrics_tags_and_files(out, work):
 
 def test_a_training_is_tagged_with_the_name_of_what_it_started_from(out, tmp_path):
     tracker, data = open_in(out), prepared_sizes(tmp_path / "data", [(40, 60)])
-    cli._log_inputs(tracker, load_config("mini"), data, tmp_path / "coco_r101")
-    tags = run_of(tracker).data.tags
+    log_inputs(tracker, load_config("mini", ["upsnet_cp"]), data, "coco_r101")
+    run = run_of(tracker)
     tracker.close()
-    assert (tags["init_from"], tags["preset"]) == ("coco_r101", "mini")
-    assert str(tmp_path) not in str(tags)
+    tags, params = run.data.tags, run.data.params
+    assert (tags["init_from"], tags["preset"], tags["system"]) == ("coco_r101", "mini", "upsnet_cp")
+    assert (tags["seed"], tags["workers"], tags["data_version"]) == ("1", "1", data.version)
+    assert (params["merge"], params["unknown"], params["panoptic_loss"]) == ("heuristic", "on", "0.5")
+    assert len(params) < 20
+    (entry,) = run.inputs.dataset_inputs
+    assert (entry.dataset.name, entry.dataset.digest) == ("synthetic", data.version)
+    assert json.loads(entry.dataset.profile)["train_images"] == 1
+
+
+def test_a_loss_that_is_left_out_is_off():
+    config = load_config("mini", ["upsnet_c"], ["training.losses.semantic_roi=0"])
+    assert switches(config)["panoptic_loss"] == switches(config)["roi_loss"] == "off"
 
 
 def test_json_lines_are_appended_with_time_and_step(out):

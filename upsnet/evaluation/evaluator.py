@@ -22,6 +22,7 @@ from upsnet.data.panoptic_png import decode_panoptic_png, encode_panoptic_png, m
 from upsnet.data.shards import PreparedData, Record
 from upsnet.data.targets import targets_from_panoptic
 from upsnet.errors import DataError
+from upsnet.evaluation.confusion import write_confusion
 from upsnet.evaluation.instance_ap import (
     ImageInstances,
     average_precision,
@@ -90,8 +91,8 @@ def evaluate(
         predictor: makes the predictions.
         data: prepared data.
         config: `inference`, `loader.processes` and `evaluation` are read.
-        out: rank 0 writes predictions.json, predictions/, metrics.json, per_class.csv and strips/ here; None
-            writes nothing.
+        out: rank 0 writes predictions.json, predictions/, metrics.json, per_class.csv, confusion.csv and
+            strips/ here; None writes nothing.
         max_images: only the first images; None takes `evaluation.max_images`, 0 takes all.
         table: categories that the model was trained with, those of the data when not given.
 
@@ -124,6 +125,7 @@ def evaluate(
             **combine_shares(shares, data.categories),
         }
         if out is not None:
+            write_confusion(_confusion(shares, data.categories), data.categories.names, out)
             write_outputs(out, [i.written for i in in_order(shares) if i.written], metrics, data.categories)
     result: dict[str, Any] = distributed.broadcast_object(metrics)
     return result
@@ -240,13 +242,12 @@ def in_order(shares: Sequence[RankShare]) -> list[EvaluatedImage]:
 def combine_shares(shares: Sequence[RankShare], table: CategoryTable) -> dict[str, Any]:
     """All metrics of the images of all ranks; how they were shared out changes the run times only."""
     images = in_order(shares)
-    confusion = sum((share.confusion for share in shares), np.zeros((table.num_classes,) * 2, np.int64))
     categories = {
         class_id: MetricCategory(c.name, c.isthing, str(c.category_id))
         for class_id, c in enumerate(table.categories)
     }
     figures = panoptic_quality((image.matches for image in images), categories)
-    figures["mIoU"], ious = semantic_iou(confusion)
+    figures["mIoU"], ious = semantic_iou(_confusion(shares, table))
     precision, precision_of = average_precision([image.instances for image in images], table)
     per_class = figures.pop("per_class")
     for class_id, category in categories.items():
@@ -260,6 +261,10 @@ def combine_shares(shares: Sequence[RankShare], table: CategoryTable) -> dict[st
         **precision,
         "per_class": per_class,
     }
+
+
+def _confusion(shares: Sequence[RankShare], table: CategoryTable) -> np.ndarray:
+    return sum((share.confusion for share in shares), np.zeros((table.num_classes,) * 2, np.int64))
 
 
 def _mean_timings(timings: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from upsnet.config import InferenceConfig
+from upsnet import distributed
+from upsnet.config import Config, InferenceConfig
 from upsnet.data.categories import CategoryTable
 from upsnet.data.loader import evaluation_batches
 from upsnet.data.panoptic_png import decode_panoptic_png
@@ -22,7 +23,11 @@ from upsnet.inference.predictor import Predictor
 from upsnet.model.network import Network
 from upsnet.model.upsnet import UPSNet
 from upsnet.structures import PanopticPrediction
+from upsnet.tracking import Tracker
 from upsnet.visualize import colorize, save_png, strip
+
+PROGRESS_IMAGES = 4
+"""Whose pictures a training draws at every evaluation."""
 
 MERGES = {"heuristic merge": "heuristic", "UPSNet": "panoptic"}
 """Title -> `inference.merge`, in the order of the paper's Figure 4."""
@@ -31,6 +36,28 @@ MERGES = {"heuristic merge": "heuristic", "UPSNet": "panoptic"}
 def prediction_strip(prediction: PanopticPrediction, record: Record, table: CategoryTable) -> np.ndarray:
     """image | truth | prediction."""
     return strip(_image_and_truth(record, table) | {"prediction": _painted(prediction, table)})
+
+
+def draw_progress(
+    config: Config, data: PreparedData, tracker: Tracker, out: Path, model: Network, iteration: int
+) -> None:
+    """Draws image | truth | prediction of the same few validation images, as they are after an iteration.
+
+    They go to `<out>/progress/<image id>/`, and to the tracker as one series per image.
+    """
+    count = min(len(data.split("val")), config.training.evaluation_images)
+    positions = np.linspace(0, count - 1, min(PROGRESS_IMAGES, config.evaluation.strips, count)).round()
+    chosen = sorted({int(position) for position in positions})
+    table, split = data.categories, data.split("val")
+    predictor = Predictor(model, table, config.inference, distributed.device())
+    batches = evaluation_batches(split, table, config.inference, indices=chosen, processes=0)
+    for position, batch in zip(chosen, batches, strict=True):
+        record = split.read(position)
+        (prediction,) = predictor.predict(batch)
+        path = out / "progress" / str(record.image_id) / f"{iteration:08d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_png(prediction_strip(prediction, record, table), path)
+        tracker.log_picture_at(path, f"progress/{record.image_id}", iteration)
 
 
 def draw_merges(

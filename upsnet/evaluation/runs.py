@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from upsnet.errors import UpsnetError
 from upsnet.evaluation.metrics_file import read_metrics
-from upsnet.evaluation.paper import FIGURES, TIMES, system_of
+from upsnet.evaluation.paper import FIGURES, system_of
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def runs_of_mlflow(experiment: str) -> list[Run]:
     """
     from upsnet.tracking import read_runs
 
-    evaluated = [run for run in read_runs(experiment) if "PQ" in run["metrics"] and "N" in run["metrics"]]
+    evaluated = [run for run in read_runs(experiment) if "PQ" in run["metrics"] and "images" in run["tags"]]
     if not evaluated:
         raise UpsnetError(
             f"MLflow experiment {experiment!r}: none of its runs was evaluated; run 'upsnet evaluate'"
@@ -184,17 +183,16 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _run_of_mlflow(run: Mapping[str, Any]) -> Run:
-    """A run as `evaluate` logs it: the configuration in params, preset and variant in tags as well."""
+    """A run as `evaluate` logs it, see records.py: its figures by the names they have in MLflow."""
+    from upsnet import records
+
     params, tags, metrics = run["params"], run["tags"], run["metrics"]
-    times = {part: metrics[f"milliseconds/{part}"] for part in TIMES if f"milliseconds/{part}" in metrics}
     values = {
-        **metrics,
-        "milliseconds": times,
-        "preset": tags.get("preset") or params.get("preset"),
-        "variant": tags.get("variant", params.get("variant", "")),
-        "network": params.get("model.network", ""),
-        "scales": re.findall(r"\d+", params.get("inference.scales", "")),  # a list in text
-        "seed": params.get("seed"),
+        **tags,
+        **{name.removeprefix(records.DETAIL): value for name, value in metrics.items()},
+        "milliseconds": {p: metrics[name] for p, name in records.TIMES.items() if name in metrics},
+        "network": params.get("network", ""),
+        "scales": ["several"] if params.get("multi_scale", "off") != "off" else [],
     }
     return run_of_metrics(values, f"MLflow run {run['name']}")
 

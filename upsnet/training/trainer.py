@@ -42,6 +42,9 @@ logger = logging.getLogger(__name__)
 STOPPED = 128 + signal.SIGTERM
 """Exit code after SIGTERM, as a shell reports it."""
 
+Show = Callable[[Network, int], None]
+"""Draws pictures of the network after an iteration; called by rank 0 after every evaluation."""
+
 Validate = Callable[[Network], Mapping[str, float]]
 """Evaluates the network, called by every rank; rank 0's `PQ` decides which checkpoint is the best."""
 
@@ -55,6 +58,7 @@ def train(
     validate: Validate | None = None,
     tracker: Tracker,
     init_from: Path | None = None,
+    show: Show | None = None,
 ) -> Path:
     """Trains a network, and writes its checkpoints to `<out>/checkpoints`.
 
@@ -72,6 +76,7 @@ def train(
         tracker: takes the figures.
         init_from: checkpoint (or folder of a training) whose weights a new training starts from, perhaps of
             other classes; a training that goes on from its own checkpoint does not look at it.
+        show: draws pictures of the network during the training.
 
     Returns:
         The newest checkpoint.
@@ -118,6 +123,7 @@ def train(
             folder,
             validate if config.training.evaluation_interval else None,
             tracker,
+            show,
         )
     finally:
         loader.close()
@@ -131,6 +137,7 @@ def _loop(
     folder: Path,
     validate: Validate | None,
     tracker: Tracker,
+    show: Show | None,
 ) -> None:
     """Iterates to the end of the schedule, or to the first iteration after SIGTERM."""
     settings, meter = state.config.training, Meter()
@@ -163,7 +170,7 @@ def _loop(
                 # With model.norm=batch each rank keeps its own running means; those of rank 0 are saved.
                 distributed.broadcast_parameters(state.model)
             if validate and evaluating and not stopping:
-                better = _evaluate(state, validate, tracker)
+                better = _evaluate(state, validate, tracker, show)
             if better or stopping or _is_due(state.iteration, settings.checkpoint_interval, left):
                 _save(state, folder, better)
             if stopping:
@@ -272,9 +279,11 @@ def _refuse_bad_weights(state: TrainState) -> None:
             )
 
 
-def _evaluate(state: TrainState, validate: Validate, tracker: Tracker) -> bool:
+def _evaluate(state: TrainState, validate: Validate, tracker: Tracker, show: Show | None) -> bool:
     """Whether this is the best state so far, by PQ."""
     metrics = distributed.broadcast_object(dict(validate(state.model)))
+    if show is not None and distributed.is_main():
+        show(state.model, state.iteration)
     state.model.train()
     tracker.log_metrics({f"validation/{name}": v for name, v in metrics.items()}, state.iteration)
     quality = float(metrics.get("PQ", math.nan))  # undefined where no image has a segment
