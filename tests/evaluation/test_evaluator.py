@@ -127,7 +127,8 @@ def test_a_second_evaluation_replaces_the_first(data: PreparedData, tmp_path: Pa
     assert len(list((tmp_path / "predictions").iterdir())) == 2
     assert len(list((tmp_path / "strips").iterdir())) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "confusion.csv", "metrics.json", "per_class.csv", "predictions", "predictions.json", "strips", "summary.json",
+        "confusion.csv", "metrics.json", "per_class.csv", "predictions", "predictions.json",
+        "strips", "summary.json",
     ]  # fmt: skip
 
 
