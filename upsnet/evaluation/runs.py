@@ -109,7 +109,11 @@ def runs_of_mlflow(experiment: str) -> list[Run]:
     """
     from upsnet.tracking import read_runs
 
-    evaluated = [run for run in read_runs(experiment) if "PQ" in run["metrics"] and "images" in run["tags"]]
+    evaluated = [
+        run
+        for run in read_runs(experiment)
+        if "PQ" in run["metrics"] and {"images", "preset"} <= run["tags"].keys()
+    ]
     if not evaluated:
         raise UpsnetError(
             f"MLflow experiment {experiment!r}: none of its runs was evaluated; run 'upsnet evaluate'"

@@ -46,6 +46,7 @@ def group_runs(
     Returns:
         Id of the parent; empty without children, or where MLflow cannot be used, which is a warning.
     """
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         client = mlflow_client()
         known = [run for run in dict.fromkeys(children) if run and take_up(client, run, running=False)]
