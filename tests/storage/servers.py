@@ -53,15 +53,18 @@ class Server:
 
 
 @contextmanager
-def rclone_server(folder: Path, port: int = 0) -> Iterator[Server]:
-    """Serves a folder by `rclone serve s3`; has the bucket of the tests."""
+def rclone_server(folder: Path, port: int = 0, *options: str) -> Iterator[Server]:
+    """Serves a folder by `rclone serve s3`; has the bucket of the tests.
+
+    With the option `--dir-cache-time=0` it sees what is written into the folder past it.
+    """
     pytest.importorskip("boto3", reason="boto3 is not installed")
     if shutil.which("rclone") is None:
         pytest.skip("rclone is not installed")
     (folder / BUCKET).mkdir(parents=True, exist_ok=True)
     server = Server(folder, port or free_port())
-    options = ["--auth-key", f"{KEY},{SECRET}", "--addr", f"127.0.0.1:{server.port}", "--dir-cache-time", "0"]
-    with running(["rclone", "serve", "s3", *options, str(folder)], server.port):
+    always = ["--auth-key", f"{KEY},{SECRET}", "--addr", f"127.0.0.1:{server.port}"]
+    with running(["rclone", "serve", "s3", *always, *options, str(folder)], server.port):
         yield server
 
 

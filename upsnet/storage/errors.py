@@ -127,6 +127,8 @@ def _of_answer(error: Any, path: S3Path) -> str:
         )
     if code in CHANGED:
         return f"{path}: was changed while it was being read; run the command again for the new one"
+    if code == "404" and error.operation_name not in ("HeadObject", "GetObject"):
+        return f"{path}: what answers at {_endpoint()} is no S3 server (404); check AWS_ENDPOINT_URL"
     if code in GONE:
         return f"{path}: there is no such object at {_endpoint()}; check the name"
     if is_passing(error):

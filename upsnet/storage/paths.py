@@ -78,6 +78,12 @@ def parse_place(place: str | Path) -> Place:
     return S3Path(bucket, key)
 
 
+def comparable(place: str | Path) -> Path:
+    """A path that tells places apart, be they on this machine or in S3; nothing is to be read there."""
+    parsed = parse_place(place)
+    return parsed if isinstance(parsed, Path) else Path("/s3:", parsed.bucket, parsed.key)
+
+
 def parse_s3(place: str | Path) -> S3Path:
     """The place in S3 that a user named.
 
