@@ -56,6 +56,7 @@ class LoadedModel:
     table: CategoryTable
     iteration: int
     data_version: str
+    data_dvc_hash: str = ""
 
 
 def load_model(path: Path, semantic_path: Path | None = None) -> LoadedModel:
@@ -99,16 +100,7 @@ def _load_one(path: Path) -> LoadedModel:
     Raises:
         CheckpointError: missing, damaged, or not a checkpoint of this program.
     """
-    if path.is_dir():
-        folder = path / FOLDER if (path / FOLDER).is_dir() else path
-        found, _ = newest_good(folder)
-        if found is None:
-            raise CheckpointError(
-                f"{folder}: holds no good checkpoint ({PATTERN}); train first, or name a checkpoint"
-            )
-        path, content = found
-    else:
-        content = read_checkpoint(path)
+    path, content = open_checkpoint(path)
     try:
         config = Config.model_validate(content["config"])
         table = CategoryTable.from_json(content["categories"], f"{path}: categories")
@@ -118,7 +110,31 @@ def _load_one(path: Path) -> LoadedModel:
     except (KeyError, ValueError, RuntimeError, UpsnetError) as error:
         # torch names every tensor that does not fit; the first ones are enough.
         raise CheckpointError(f"{path}: does not fit this program version: {str(error)[:500]}") from error
-    return LoadedModel(model.eval(), config, table, int(content["iteration"]), str(content["data_version"]))
+    versions = (str(content["data_version"]), str(content.get("data_dvc_hash", "")))
+    return LoadedModel(model.eval(), config, table, int(content["iteration"]), *versions)
+
+
+def open_checkpoint(path: Path) -> tuple[Path, Content]:
+    """Reads a checkpoint, or the newest good one of a folder.
+
+    Args:
+        path: a checkpoint, or a folder of a training or of its checkpoints.
+
+    Returns:
+        the file, and what it holds.
+
+    Raises:
+        CheckpointError: missing, damaged, or not a checkpoint of this program.
+    """
+    if not path.is_dir():
+        return path, read_checkpoint(path)
+    folder = path / FOLDER if (path / FOLDER).is_dir() else path
+    found, _ = newest_good(folder)
+    if found is None:
+        raise CheckpointError(
+            f"{folder}: holds no good checkpoint ({PATTERN}); train first, or name a checkpoint"
+        )
+    return found
 
 
 def checkpoint_path(folder: Path, iteration: int) -> Path:
@@ -187,14 +203,19 @@ def keep_newest(folder: Path, count: int) -> None:
 
 
 def mark_best(path: Path) -> None:
-    """Makes this checkpoint `best.pt`: a second name of the file where the file system can, else a copy."""
-    part = path.with_name(BEST + ".part")
+    """Makes this checkpoint `best.pt`."""
+    name_also(path, path.with_name(BEST))
+
+
+def name_also(path: Path, other: Path) -> None:
+    """Gives a checkpoint a second name where the file system can, else a copy of that name."""
+    part = other.with_name(other.name + ".part")
     part.unlink(missing_ok=True)
     try:
         os.link(path, part)
     except OSError:
         shutil.copyfile(path, part)
-    os.replace(part, path.with_name(BEST))
+    os.replace(part, other)
 
 
 def set_aside(folder: Path, paths: Iterable[Path] | None = None) -> list[Path]:
