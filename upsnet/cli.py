@@ -12,16 +12,25 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from upsnet.config import Config, load_config, manual, read_config, to_yaml
-from upsnet.errors import UpsnetError
+from upsnet.errors import StorageError, UpsnetError
 from upsnet.launch import launch_workers
 from upsnet.storage import make_folder, write_file
+from upsnet.storage.local import (
+    check_output,
+    local_either,
+    local_file,
+    local_folder,
+    output_file,
+    output_folder,
+)
+from upsnet.storage.paths import comparable, is_remote
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +39,7 @@ if TYPE_CHECKING:
     from upsnet.data.shards import PreparedData
     from upsnet.model.network import Network
     from upsnet.tracking import Tracker
+    from upsnet.training.checkpoint import LoadedModel
 
 RUN_FILE = "mlflow_run.json"
 """In the folder of a training: the id of its MLflow run, which `evaluate` goes on with."""
@@ -42,13 +52,20 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="Resolved config.yaml, see 'upsnet configure'.")]
-DataFolder = Annotated[Path, typer.Option("--data", help="Prepared data, see 'upsnet prepare'.")]
+# Paths are text here: they may be s3://BUCKET/KEY, which Path would change.
+ConfigFile = Annotated[
+    str, typer.Option("--config", metavar="PATH", help="Resolved config.yaml, see 'upsnet configure'.")
+]
+DataFolder = Annotated[
+    str, typer.Option("--data", metavar="PATH", help="Prepared data, see 'upsnet prepare'.")
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; default: the GPU if there is one.")]
 Processes = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")]
 SemanticCheckpoint = Annotated[
-    Path | None,
-    typer.Option(help="Second network, for the semantic part beside a Mask R-CNN (MR-CNN-PSP)."),
+    str | None,
+    typer.Option(
+        metavar="PATH", help="Second network, for the semantic part beside a Mask R-CNN (MR-CNN-PSP)."
+    ),
 ]
 Workers = Annotated[
     int, typer.Option(min=1, envvar="WORKERS", help="Processes that share the work, started by horovodrun.")
@@ -63,14 +80,19 @@ def configure(
         list[str] | None,
         typer.Option(help="Name in configs/variants/, or a YAML file; several: a+b, or repeated."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write the resolved config.yaml.")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Where to write the resolved config.yaml.")
+    ] = None,
     summary: Annotated[
         bool, typer.Option("--summary", help="Print the network's parameters and GFLOPs.")
     ] = False,
     stuff: Annotated[int | None, typer.Option(min=0, help="Stuff classes, for --summary.")] = None,
     things: Annotated[int | None, typer.Option(min=0, help="Thing classes, for --summary.")] = None,
     from_data: Annotated[
-        Path | None, typer.Option(help="Write a preset for this COCO panoptic folder to --out, or print it.")
+        str | None,
+        typer.Option(
+            metavar="PATH", help="Write a preset for this COCO panoptic folder to --out, or print it."
+        ),
     ] = None,
     help_config: Annotated[bool, typer.Option("--help-config", help="Print the manual of all keys.")] = False,
 ) -> None:
@@ -81,14 +103,23 @@ def configure(
     if from_data is not None:
         if overrides or variant or summary:
             raise UpsnetError("--from-data writes a preset; give variants and overrides with it, later")
+        if is_remote(from_data):
+            raise UpsnetError(
+                f"--from-data {from_data}: expected a folder of this machine; copy it here first"
+            )
         from upsnet.data.own_preset import own_preset, write_preset
 
-        print(own_preset(from_data) if out is None else write_preset(from_data, out))
+        if out is None:
+            print(own_preset(Path(from_data)))
+        else:
+            with output_file(out) as file:
+                print(write_preset(Path(from_data), file))
         return
     variants = [name for joined in variant or [] for name in joined.split("+") if name]
-    config = load_config(preset, variants, overrides or [])
+    config = load_config(str(local_file(preset)) if is_remote(preset) else preset, variants, overrides or [])
     if out is not None:
-        write_file(to_yaml(config), out)
+        with output_file(out) as file:
+            write_file(to_yaml(config), file)
         print(f"wrote {out}")
     if summary:
         from upsnet.model.summary import summary as describe
@@ -103,7 +134,7 @@ def configure(
 @app.command()
 def prepare(
     config: ConfigFile,
-    out: Annotated[Path | None, typer.Option(help="Folder of the prepared data.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="PATH", help="Folder of the prepared data.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave faulty images out.")] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Only say what the data is and what is wrong; writes nothing.")
@@ -112,13 +143,18 @@ def prepare(
 ) -> None:
     """Check a data set and turn it into shards."""
     from upsnet.data.prepare import prepare as prepare_data
+    from upsnet.data.remote_sources import local_sources
+    from upsnet.data.shards import MANIFEST, is_prepared_file
 
-    if check:
-        _check_data(read_config(config), processes)
-        return
-    if out is None:
+    settings = read_config(local_file(config))
+    if not check and out is None:
         raise UpsnetError("prepare: give --out FOLDER for the prepared data, or --check")
-    data = prepare_data(read_config(config).data, out, skip_bad=skip_bad, processes=processes)
+    settings = settings.model_copy(update={"data": local_sources(settings.data)})
+    if check or out is None:
+        _check_data(settings, processes)
+        return
+    with output_folder(out, last=(MANIFEST,), owned=is_prepared_file) as folder:
+        data = prepare_data(settings.data, folder, skip_bad=skip_bad, processes=processes)
     print(f"{out}: prepared data, version {data.version}")
 
 
@@ -126,77 +162,91 @@ def prepare(
 def train(
     config: ConfigFile,
     data: DataFolder,
-    out: Annotated[Path, typer.Option(help="Folder of checkpoints and log.")],
+    out: Annotated[str, typer.Option(metavar="PATH", help="Folder of checkpoints and log.")],
     resume: Annotated[
         Literal["auto", "unfinished", "never"],
         typer.Option(help="auto: go on from the newest good checkpoint; unfinished: unless it is the last."),
     ] = "auto",
     init_from: Annotated[
-        Path | None,
-        typer.Option(help="Start from the weights of this checkpoint or training, perhaps of other classes."),
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Start from the weights of this checkpoint or training, perhaps of other classes.",
+        ),
     ] = None,
     workers: Workers = 1,
     expect_workers: Annotated[
         int | None, typer.Option(min=1, help="Refuse to train in another number of processes.")
     ] = None,
     final: Annotated[
-        Path | None, typer.Option(help="Name the last checkpoint so, too, when the training is finished.")
-    ] = None,
+        str, typer.Option(help="Name the last checkpoint so, too, when the training is finished.")
+    ] = "",
     data_dvc_hash: Annotated[
         str, typer.Option(help="DVC's hash of the data, to be noted; default: that of the dvc.lock beside.")
     ] = "",
 ) -> None:
     """Train the network."""
-    from upsnet.data.shards import PreparedData
+    from upsnet.data.shards import open_prepared
 
-    settings, prepared = read_config(config), PreparedData(data)
-    make_folder(out)
+    settings, prepared = read_config(local_file(config)), open_prepared(data)
+    check_output(out)
     launch_workers(workers)
     from upsnet import distributed
     from upsnet.evaluation.pictures import draw_progress
     from upsnet.records import log_inputs, run_name
     from upsnet.tracking import LOG_NAME, open_tracker
     from upsnet.training.curves import write_curves
+    from upsnet.training.remote import local_checkpoint, run_folder
     from upsnet.training.trainer import train as train_model
 
     distributed.init()
     distributed.expect_world_size(expect_workers)
-    tracker = open_tracker(settings.tracking, out, run_file=out / RUN_FILE, run_name=run_name(settings))
-    with _closing(tracker):
-        log_inputs(tracker, settings, prepared, init_from.absolute().name if init_from else "")
-        checkpoint = train_model(
-            settings,
-            prepared,
-            out,
-            resume=resume,
-            validate=_validation(settings, prepared),
-            show=partial(draw_progress, settings, prepared, tracker, out),
-            tracker=tracker,
-            init_from=init_from,
-        )
-    if distributed.is_main():
-        write_curves(out / LOG_NAME, out / "curves.csv")
-        print(f"newest checkpoint: {checkpoint}")
+    start = local_checkpoint(init_from) if init_from else None
+    with run_folder(out) as run, prepared.reading_ahead("train", "val"):
+        run_file = run.path / RUN_FILE
+        tracker = open_tracker(settings.tracking, run.path, run_file=run_file, run_name=run_name(settings))
+        with _closing(tracker):
+            name = comparable(init_from).absolute().name if init_from else ""
+            log_inputs(tracker, settings, prepared, name)
+            checkpoint = train_model(
+                settings,
+                prepared,
+                run.path,
+                resume=resume,
+                validate=_validation(settings, prepared),
+                show=partial(draw_progress, settings, prepared, tracker, run.path),
+                tracker=tracker,
+                init_from=start,
+                saved=run.changed,
+            )
+        if distributed.is_main():
+            write_curves(run.path / LOG_NAME, run.path / "curves.csv")
+            shown = f"{out.rstrip('/')}/{checkpoint.relative_to(run.path)}" if is_remote(out) else checkpoint
+            print(f"newest checkpoint: {shown}")
 
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Option(help="A checkpoint, or the folder of a training.")],
+    checkpoint: Annotated[
+        str, typer.Option(metavar="PATH", help="A checkpoint, or the folder of a training.")
+    ],
     data: DataFolder,
-    out: Annotated[Path, typer.Option(help="Folder of metrics, predictions and pictures.")],
+    out: Annotated[str, typer.Option(metavar="PATH", help="Folder of metrics, predictions and pictures.")],
     config: Annotated[
-        Path | None, typer.Option(help="Inference and evaluation settings; default: the checkpoint's.")
+        str | None,
+        typer.Option(metavar="PATH", help="Inference and evaluation settings; default: the checkpoint's."),
     ] = None,
     semantic_checkpoint: SemanticCheckpoint = None,
     workers: Workers = 1,
 ) -> None:
     """Run a network over the validation images and write all figures."""
-    from upsnet.data.shards import PreparedData
-    from upsnet.training.checkpoint import load_model
+    from upsnet.data.shards import open_prepared
+    from upsnet.training.remote import local_checkpoint
 
-    given, prepared = read_config(config) if config else None, PreparedData(data)
-    loaded = load_model(checkpoint, semantic_checkpoint)
-    make_folder(out)
+    given, prepared = read_config(local_file(config)) if config else None, open_prepared(data)
+    trained = local_checkpoint(checkpoint)
+    loaded = _load_model(trained, semantic_checkpoint)
+    check_output(out)
     launch_workers(workers)
     from upsnet import distributed
     from upsnet.evaluation.evaluator import evaluate as evaluate_model
@@ -211,48 +261,59 @@ def evaluate(
     predictor = predictor_for(
         loaded.model, loaded.table, settings.inference, distributed.device(), settings.evaluation
     )
-    metrics = evaluate_model(predictor, prepared, settings, out, table=loaded.table)
-    same_run = switches(settings) == switches(loaded.config) and settings.variant == loaded.config.variant
-    run_file = _run_file(checkpoint, out) if same_run else out / RUN_FILE
-    tracker = open_tracker(settings.tracking, out, run_file=run_file, run_name=run_name(settings))
-    with _closing(tracker):
-        if not same_run:
-            log_inputs(tracker, settings, prepared)
-        if distributed.is_main():
-            log_evaluation(tracker, metrics, out, loaded.iteration)
-            print_report(metrics, _console())
+    with output_folder(out, last=("metrics.json",), upload=distributed.is_main()) as folder:
+        with prepared.reading_ahead("val"):
+            metrics = evaluate_model(predictor, prepared, settings, folder, table=loaded.table)
+        same_run = switches(settings) == switches(loaded.config) and settings.variant == loaded.config.variant
+        run_file = _run_file(trained, folder) if same_run else folder / RUN_FILE
+        tracker = open_tracker(settings.tracking, folder, run_file=run_file, run_name=run_name(settings))
+        with _closing(tracker):
+            if not same_run:
+                log_inputs(tracker, settings, prepared)
+            if distributed.is_main():
+                log_evaluation(tracker, metrics, folder, loaded.iteration)
+                print_report(metrics, _console())
 
 
 @app.command()
 def score(
-    truth: Annotated[Path, typer.Argument(help="COCO panoptic JSON of the truth.")],
-    predictions: Annotated[Path, typer.Argument(help="COCO panoptic JSON of the predictions.")],
+    truth: Annotated[str, typer.Argument(help="COCO panoptic JSON of the truth.")],
+    predictions: Annotated[str, typer.Argument(help="COCO panoptic JSON of the predictions.")],
     truth_dir: Annotated[
-        Path | None, typer.Option(help="PNGs of the truth; default: TRUTH without .json.")
+        str | None, typer.Option(metavar="PATH", help="PNGs of the truth; default: TRUTH without .json.")
     ] = None,
     predictions_dir: Annotated[
-        Path | None, typer.Option(help="PNGs of the predictions; default: PREDICTIONS without .json.")
+        str | None,
+        typer.Option(metavar="PATH", help="PNGs of the predictions; default: PREDICTIONS without .json."),
     ] = None,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_out: Annotated[
+        str | None, typer.Option("--json", metavar="PATH", help="Write the figures here.")
+    ] = None,
     processes: Processes = None,
 ) -> None:
     """Compute PQ, SQ and RQ of two COCO panoptic sets."""
     from upsnet.evaluation.report import print_report
     from upsnet.evaluation.score import score as score_sets
 
-    metrics = score_sets(truth, predictions, truth_dir, predictions_dir, processes)
+    pngs = _png_folder(truth, truth_dir), _png_folder(predictions, predictions_dir)
+    metrics = score_sets(local_file(truth), local_file(predictions), *pngs, processes)
     if json_out is not None:
-        write_file(json.dumps(metrics, indent=1) + "\n", json_out)
+        with output_file(json_out) as file:
+            write_file(json.dumps(metrics, indent=1) + "\n", file)
     print_report(metrics, _console())
 
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="JPEG or PNG files.")],
-    checkpoint: Annotated[Path, typer.Option(help="A checkpoint, or the folder of a training.")],
-    out: Annotated[Path, typer.Option(help="Folder of the overlays, panoptic PNGs and JSONs.")],
+    images: Annotated[list[str], typer.Argument(help="JPEG or PNG files.")],
+    checkpoint: Annotated[
+        str, typer.Option(metavar="PATH", help="A checkpoint, or the folder of a training.")
+    ],
+    out: Annotated[
+        str, typer.Option(metavar="PATH", help="Folder of the overlays, panoptic PNGs and JSONs.")
+    ],
     config: Annotated[
-        Path | None, typer.Option(help="Inference settings; default: the checkpoint's.")
+        str | None, typer.Option(metavar="PATH", help="Inference settings; default: the checkpoint's.")
     ] = None,
     semantic_checkpoint: SemanticCheckpoint = None,
     device: Device = "",
@@ -261,32 +322,35 @@ def predict(
     from upsnet.errors import DataError
     from upsnet.inference.files import output_names, read_image, write_prediction
     from upsnet.inference.predictor import Predictor
-    from upsnet.training.checkpoint import load_model
+    from upsnet.training.remote import local_checkpoint
 
-    names = output_names(images, out)
-    given = read_config(config) if config else None
-    loaded = load_model(checkpoint, semantic_checkpoint)
+    names = output_names([comparable(image) for image in images], comparable(out))
+    given = read_config(local_file(config)) if config else None
+    loaded = _load_model(local_checkpoint(checkpoint), semantic_checkpoint)
     settings = _evaluation_settings(loaded.config, given).inference
     predictor = Predictor(loaded.model, loaded.table, settings, _device(device))
-    make_folder(out)
+    check_output(out)
     faults = []
-    for path, name in zip(images, names, strict=True):
-        try:
-            image = read_image(path)
-        except DataError as error:
-            faults.append(str(error))
-            continue
-        write_prediction(predictor.predict_image(image), image, loaded.table, out, name)
-        print(f"{path} -> {out / name}.overlay.png")
+    with output_folder(out) as folder:
+        for path, name in zip(images, names, strict=True):
+            try:
+                image = read_image(local_file(path))
+            except (DataError, StorageError) as error:
+                faults.append(str(error))
+                continue
+            write_prediction(predictor.predict_image(image), image, loaded.table, folder, name)
+            print(f"{path} -> {out.rstrip('/')}/{name}.overlay.png")
     if faults:
         raise DataError("\n  ".join([f"{len(faults)} of {len(images)} images could not be read:", *faults]))
 
 
 @app.command()
 def draw(
-    checkpoint: Annotated[Path, typer.Option(help="A checkpoint of an UPSNet, or the folder of a training.")],
+    checkpoint: Annotated[
+        str, typer.Option(metavar="PATH", help="A checkpoint of an UPSNet, or the folder of a training.")
+    ],
     data: DataFolder,
-    out: Annotated[Path, typer.Option(help="Folder of the strips.")],
+    out: Annotated[str, typer.Option(metavar="PATH", help="Folder of the strips.")],
     image: Annotated[
         list[int] | None,
         typer.Option(help="Id of a validation image; may be repeated. Default: a few, evenly spread."),
@@ -295,19 +359,21 @@ def draw(
 ) -> None:
     """Draw image | truth | heuristic merge | UPSNet of chosen images (the paper's Figure 4)."""
     from upsnet.data.categories import refuse_other_categories
-    from upsnet.data.shards import PreparedData
+    from upsnet.data.shards import open_prepared
     from upsnet.evaluation.evaluator import strip_positions
     from upsnet.evaluation.pictures import draw_merges
-    from upsnet.training.checkpoint import load_model
+    from upsnet.training.remote import local_checkpoint
 
-    loaded, prepared = load_model(checkpoint), PreparedData(data)
+    loaded, prepared = _load_model(local_checkpoint(checkpoint)), open_prepared(data)
     refuse_other_categories(loaded.table, prepared.categories)
     ids = prepared.split("val").image_ids
     spread = sorted(strip_positions(len(ids), loaded.config.evaluation.strips))
     chosen = image or [ids[position] for position in spread]
-    make_folder(out)
-    for path in draw_merges(loaded.model, prepared, loaded.config.inference, _device(device), out, chosen):
-        print(path)
+    check_output(out)
+    device_here = _device(device)
+    with output_folder(out) as folder:
+        for path in draw_merges(loaded.model, prepared, loaded.config.inference, device_here, folder, chosen):
+            print(f"{out.rstrip('/')}/{path.relative_to(folder)}")
 
 
 @app.command()
@@ -317,7 +383,9 @@ def benchmark(
     instances: Annotated[str, typer.Option(help="For post-processing.")] = "0,10,50",
     runs: Annotated[int | None, typer.Option(min=1, help="Default: 100 on a GPU, else 3 or 2.")] = None,
     warm_up: Annotated[int | None, typer.Option(min=1, help="Default: 10 on a GPU, else 1.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of benchmark.json and .md.")] = Path("runs/benchmark"),
+    out: Annotated[
+        str, typer.Option(metavar="PATH", help="Folder of benchmark.json and .md.")
+    ] = "runs/benchmark",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; default: the GPU if there is one.")] = "",
 ) -> None:
     """Measure UPSNet's run time and memory beside MR-CNN-PSP's (Table 5)."""
@@ -327,29 +395,30 @@ def benchmark(
     shape = cases.Shape(preset, *_class_counts(load_config(preset), None, None)) if preset else None
     counts = cases.parse_counts(instances)
     planned = cases.make_cases(cases.parse_sizes(sizes), counts, str(measured_on), runs, warm_up, shape)
-    make_folder(out)
+    check_output(out)
     rows = run.run_cases(planned)
     figures = report.to_json(rows, report.environment(measured_on), with_paper=shape is None)
-    write_file(json.dumps(figures, indent=1) + "\n", out / "benchmark.json")
-    write_file(report.markdown(figures), out / "benchmark.md")
+    with output_folder(out) as folder:
+        write_file(json.dumps(figures, indent=1) + "\n", folder / "benchmark.json")
+        write_file(report.markdown(figures), folder / "benchmark.md")
     report.print_table(figures, Console(width=None if sys.stdout.isatty() else 150))
 
 
 @app.command()
 def report(
-    metrics: Annotated[Path, typer.Argument(help="metrics.json of 'upsnet evaluate'.")],
+    metrics: Annotated[str, typer.Argument(help="metrics.json of 'upsnet evaluate'.")],
 ) -> None:
     """Print the table of an evaluation."""
     from upsnet.evaluation.metrics_file import read_metrics
     from upsnet.evaluation.report import print_report
 
-    print_report(read_metrics(metrics), _console())
+    print_report(read_metrics(local_file(metrics)), _console())
 
 
 @app.command()
 def compare(
     metrics: Annotated[
-        list[Path] | None, typer.Argument(help="metrics.json files, or folders searched for them.")
+        list[str] | None, typer.Argument(help="metrics.json files, or folders searched for them.")
     ] = None,
     mlflow_experiment: Annotated[
         str, typer.Option(help="Take the runs of this MLflow experiment, too.")
@@ -358,7 +427,9 @@ def compare(
         str, typer.Option(help="Put the MLflow runs of these folders below one of this name (with --out).")
     ] = "",
     tables: Annotated[str, typer.Option(help="Such as 6,7; default: those that have a run.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder of compare.md, .csv and .html.")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Folder of compare.md, .csv and .html.")
+    ] = None,
 ) -> None:
     """Lay runs out as the paper's tables, its figures beside ours."""
     from upsnet.evaluation.compare import compare as compare_runs
@@ -370,13 +441,46 @@ def compare(
     if mlflow_parent and out is None:
         raise UpsnetError("compare: --mlflow-parent needs --out, where the id of that run is kept")
     numbers = parse_tables(tables)
-    comparison = compare_runs(collect_runs(metrics or [], mlflow_experiment), numbers)
-    written = write_comparison(comparison, out) if out is not None else []
+    paths = [local_either(path, lambda name: PurePath(name).name == "metrics.json") for path in metrics or []]
+    comparison = compare_runs(collect_runs(paths, mlflow_experiment), numbers)
     print_comparison(comparison, _console())
-    for path in written:
-        print(f"wrote {path}")
-    if mlflow_parent and out is not None:
-        log_ablation(mlflow_parent, metrics or [], out, RUN_FILE)
+    if out is not None:
+        with output_folder(out) as folder:
+            for path in write_comparison(comparison, folder):
+                print(f"wrote {out.rstrip('/')}/{path.relative_to(folder)}")
+            if mlflow_parent:
+                log_ablation(mlflow_parent, paths, folder, RUN_FILE)
+
+
+@app.command()
+def register(
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint, or the folder of a training.")
+    ],
+    name: Annotated[str, typer.Option(help="Of the registered model, made if it is new.")] = "upsnet",
+    run: Annotated[
+        str, typer.Option(help="Id of the MLflow run with its figures; default: that of the training.")
+    ] = "",
+) -> None:
+    """Register an evaluated network in MLflow as a model to serve; the best one becomes the champion."""
+    from upsnet.registry import evaluated_run, register_checkpoint
+    from upsnet.tracking import tracking_place, tracking_uri
+    from upsnet.tracking.run_file import read_run_id
+    from upsnet.training.checkpoint import open_checkpoint
+    from upsnet.training.remote import local_checkpoint
+
+    file, content = open_checkpoint(local_checkpoint(checkpoint))
+    run_id = run or read_run_id(_run_file(file, file.parent), tracking_uri())
+    if not run_id:
+        raise UpsnetError(
+            f"register: no run of MLflow at {tracking_place()} is noted beside {file} ({RUN_FILE}); train "
+            "with MLflow, send what it missed by 'upsnet sync', or give --run ID"
+        )
+    figures, tags = evaluated_run(run_id, int(content["iteration"]))
+    done = register_checkpoint(name, file, run_id, figures, tags)
+    state = "champion" if done.champion else "not the champion"
+    print(f"{done.name} version {done.version}, {state}: {done.reason}")
+    print(f"serve it: mlflow models serve -m models:/{done.name}/{done.version} --env-manager local -p 5001")
 
 
 @app.command()
@@ -434,7 +538,7 @@ def _known_categories(config: Config) -> CategoryTable | None:
         return CategoryTable(CATEGORIES)
     from upsnet.data.coco_json import read_categories
 
-    path = Path(config.data.coco.val.annotations)  # both splits have the same; this is the smaller file
+    path = local_file(config.data.coco.val.annotations)  # both splits have the same; this is the smaller file
     return read_categories(path) if path.is_file() else None
 
 
@@ -451,6 +555,20 @@ def _run_file(checkpoint: Path, out: Path) -> Path:
     """The run file of the training that made a checkpoint, or one of its own for an evaluation without."""
     folders = (checkpoint, *checkpoint.absolute().parents[:2])
     return next((f / RUN_FILE for f in folders if (f / RUN_FILE).is_file()), out / RUN_FILE)
+
+
+def _load_model(checkpoint: Path, semantic_checkpoint: str | None = None) -> LoadedModel:
+    from upsnet.training.checkpoint import load_model
+    from upsnet.training.remote import local_checkpoint
+
+    return load_model(checkpoint, local_checkpoint(semantic_checkpoint) if semantic_checkpoint else None)
+
+
+def _png_folder(annotations: str, folder: str | None) -> Path | None:
+    """The PNGs of a COCO panoptic JSON; of one in S3 they lie beside it there."""
+    if folder is None and is_remote(annotations):
+        folder = annotations.removesuffix(".json")
+    return None if folder is None else local_folder(folder)
 
 
 def _validation(config: Config, data: PreparedData) -> Callable[[Network], dict[str, float]] | None:

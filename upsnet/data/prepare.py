@@ -7,7 +7,6 @@ not depend on the number of workers. A few images per worker are in memory, neve
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ from upsnet.data.coco import CocoSource
 from upsnet.data.faults import Fault, fault_report, skipped_images, warn_of
 from upsnet.data.parallel import read_image, workers
 from upsnet.data.shards import (
-    CATEGORIES,
-    MANIFEST,
     SPLITS,
     PreparedData,
     ShardWriter,
     SplitName,
+    is_prepared_file,
     write_manifest,
 )
 from upsnet.data.sources import Source, SyntheticSource
@@ -54,7 +52,7 @@ def prepare(
     """
     source = open_source(config)
     faults, notes = list(source.faults), images_in_both(source)
-    with staged_folder(out, _is_ours) as folder, workers(source, processes) as over_images:
+    with staged_folder(out, is_prepared_file) as folder, workers(source, processes) as over_images:
         splits = {}
         for name in SPLITS:
             with ShardWriter(folder, name, config.shard_megabytes * 10**6) as writer:
@@ -91,10 +89,6 @@ def open_source(config: DataConfig) -> Source:
         assert config.cityscapes is not None, "the configuration checks this"
         return CityscapesSource(config.cityscapes)
     return SyntheticSource(config.synthetic)
-
-
-def _is_ours(name: str) -> bool:
-    return bool(re.fullmatch(r"(train|val)-(\d{5,}\.tar|index\.csv)", name)) or name in (CATEGORIES, MANIFEST)
 
 
 def images_in_both(source: Source) -> list[Fault]:

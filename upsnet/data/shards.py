@@ -5,17 +5,21 @@ A folder of prepared data holds
     {train,val}-index.csv      per image: shard, size, and where its members lie in the shard
     categories.json            `categories` as COCO panoptic has them
     manifest.json              counts, checksums, source and version; written last
-`ShardWriter` and `write_manifest` write it, `PreparedData` reads it. The same records give the same bytes.
+`ShardWriter` and `write_manifest` write it, `PreparedData` reads it, `open_prepared` from S3, too. The same
+records give the same bytes.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
+import re
 import tarfile
 import zlib
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -23,7 +27,10 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from upsnet.data.categories import CategoryTable
+from upsnet.data.shard_files import LocalShards, S3Shards, ShardFiles, shard_checksums
 from upsnet.errors import DataError
+from upsnet.storage.local import local_folder
+from upsnet.storage.paths import S3Path, parse_place
 from upsnet.structures import Segment, Size
 
 SplitName = Literal["train", "val"]
@@ -33,6 +40,8 @@ FORMAT = "upsnet prepared data"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 CATEGORIES = "categories.json"
+SMALL_FILES = (MANIFEST, CATEGORIES, "train-index.csv", "val-index.csv")
+"""All but the shards."""
 
 INDEX_COLUMNS = [
     *("image_id", "shard", "height", "width"),
@@ -182,9 +191,11 @@ class PreparedSplit:
         sizes: (height, width) in the same order.
     """
 
-    def __init__(self, folder: Path, split: SplitName, index: np.ndarray) -> None:
+    def __init__(
+        self, folder: Path, split: SplitName, index: np.ndarray, shards: ShardFiles | None = None
+    ) -> None:
         self.name = split
-        self._folder = folder
+        self._shards: ShardFiles = shards or LocalShards(folder)
         self._index = index
         self.image_ids: tuple[int, ...] = tuple(index[:, 0].tolist())
         self.sizes: tuple[Size, ...] = tuple(zip(index[:, 2].tolist(), index[:, 3].tolist(), strict=True))
@@ -200,11 +211,10 @@ class PreparedSplit:
         """
         row: list[int] = self._index[index].tolist()
         image_id, shard, begin, end = row[0], row[1], row[4], row[8] + row[9]
-        path = self._folder / shard_name(self.name, shard)
+        name = shard_name(self.name, shard)
+        path = self._shards.where(name)
         try:
-            with open(path, "rb") as file:
-                file.seek(begin)
-                block = file.read(end - begin)
+            block = self._shards.read(name, begin, end - begin)
         except OSError as error:
             raise DataError(f"{path}, image {image_id}: cannot be read ({error.strerror})") from error
         if zlib.crc32(block) != row[10]:
@@ -216,13 +226,13 @@ class PreparedSplit:
 
 
 class PreparedData:
-    """A folder that `prepare` has written.
+    """A folder that `prepare` has written; `open_prepared` opens those in S3 as well.
 
     Opening checks the manifest, the index and the size of every shard; the shards' contents are checked
     record by record as they are read.
 
     Attributes:
-        folder: where it lies.
+        folder: where it lies; of data in S3, where the copy of all but the shards lies.
         manifest: `manifest.json` as it is.
         version: 12 hex digits that stand for the content.
         categories: the category table.
@@ -231,9 +241,12 @@ class PreparedData:
         DataError: the folder is missing, unfinished or damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, remote: S3Path | None = None) -> None:
         self.folder = folder
         self.manifest = _read_manifest(folder)
+        self._shards: ShardFiles = LocalShards(folder)
+        if remote is not None:
+            self._shards = S3Shards(remote, shard_checksums(self.manifest))
         try:
             self.version: str = str(self.manifest["version"])
             categories = _checked_file(folder, self.manifest["categories"])
@@ -246,14 +259,39 @@ class PreparedData:
         """The training or the validation images."""
         return self._splits[name]
 
+    def reading_ahead(self, *splits: SplitName) -> AbstractContextManager[None]:
+        """A block during which the shards of these splits are brought near; only those in S3 need it."""
+        entries = (entry for name in splits for entry in self.manifest["splits"][name]["shards"])
+        return self._shards.ahead([Path(entry["name"]).name for entry in entries])
+
     def _open_split(self, name: SplitName) -> PreparedSplit:
         entry = self.manifest["splits"][name]
         for shard in entry["shards"]:
-            _refuse_other_size(self.folder / Path(shard["name"]).name, shard["bytes"])
+            file = Path(shard["name"]).name
+            measure = functools.partial(self._shards.size, file)
+            _refuse_other_size(self._shards.where(file), measure, shard["bytes"])
         index = _parse_index(_checked_file(self.folder, entry["index"]))
         if len(index) != entry["images"]:
             raise _damaged(self.folder / MANIFEST, f"{entry['images']} {name} images, index has {len(index)}")
-        return PreparedSplit(self.folder, name, index)
+        return PreparedSplit(self.folder, name, index, self._shards)
+
+
+def open_prepared(place: str | Path) -> PreparedData:
+    """Opens prepared data on this machine or in S3; of the latter only what is small is fetched now.
+
+    Raises:
+        DataError: missing, unfinished or damaged.
+        StorageError: S3 cannot be read.
+    """
+    parsed = parse_place(place)
+    if isinstance(parsed, Path):
+        return PreparedData(parsed)
+    return PreparedData(local_folder(place, lambda name: name in SMALL_FILES), parsed)
+
+
+def is_prepared_file(name: str) -> bool:
+    """Whether `prepare` writes files of that name."""
+    return bool(re.fullmatch(r"(train|val)-(\d{5,}\.tar|index\.csv)", name)) or name in SMALL_FILES
 
 
 def shard_name(split: SplitName, number: int) -> str:
@@ -356,21 +394,21 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 def _checked_file(folder: Path, entry: dict[str, Any]) -> bytes:
     """A small file's bytes, compared with the manifest."""
     path = folder / Path(entry["name"]).name
-    _refuse_other_size(path, entry["bytes"])
+    _refuse_other_size(path, lambda: path.stat().st_size, entry["bytes"])
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
         raise _damaged(path, "its checksum differs from the manifest's")
     return data
 
 
-def _refuse_other_size(path: Path, expected: int) -> None:
+def _refuse_other_size(path: Path | str, measure: Callable[[], int], expected: int) -> None:
     try:
-        found = path.stat().st_size
+        found = measure()
     except OSError as error:
         raise _damaged(path, error.strerror or "it is missing") from error
     if found != expected:
         raise _damaged(path, f"{found} bytes found, {expected} expected")
 
 
-def _damaged(path: Path, why: str) -> DataError:
+def _damaged(path: Path | str, why: str) -> DataError:
     return DataError(f"{path}: is damaged ({why}); run 'upsnet prepare' again")

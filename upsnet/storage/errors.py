@@ -66,11 +66,14 @@ def is_nobody_there(error: BaseException) -> bool:
 def explain(error: BaseException, path: S3Path) -> StorageError:
     """The message for an error of boto3, or of the disk, while working on `path`."""
     from botocore import exceptions as boto
+    from s3transfer.exceptions import S3DownloadFailedError  # type: ignore[import-untyped]
 
     if isinstance(error, StorageError):
         return error
     if isinstance(error, boto.ClientError):
         return StorageError(_of_answer(error, path))
+    if isinstance(error, S3DownloadFailedError):  # what s3transfer makes of a refused If-Match
+        return StorageError(_changed(path))
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         where = error.filename or "this machine"
         return StorageError(
@@ -126,7 +129,7 @@ def _of_answer(error: Any, path: S3Path) -> str:
             "the policy of the bucket"
         )
     if code in CHANGED:
-        return f"{path}: was changed while it was being read; run the command again for the new one"
+        return _changed(path)
     if code == "404" and error.operation_name not in ("HeadObject", "GetObject"):
         return f"{path}: what answers at {_endpoint()} is no S3 server (404); check AWS_ENDPOINT_URL"
     if code in GONE:
@@ -137,6 +140,10 @@ def _of_answer(error: Any, path: S3Path) -> str:
             "again when it is well"
         )
     return f"{path}: S3 refused {error.operation_name} ({code}: {said}); check address and AWS variables"
+
+
+def _changed(path: S3Path) -> str:
+    return f"{path}: was changed while it was being read; run the command again for the new one"
 
 
 def _code(error: Any) -> str:

@@ -59,6 +59,7 @@ def train(
     tracker: Tracker,
     init_from: Path | None = None,
     show: Show | None = None,
+    saved: Callable[[], None] | None = None,
 ) -> Path:
     """Trains a network, and writes its checkpoints to `<out>/checkpoints`.
 
@@ -77,6 +78,7 @@ def train(
         init_from: checkpoint (or folder of a training) whose weights a new training starts from, perhaps of
             other classes; a training that goes on from its own checkpoint does not look at it.
         show: draws pictures of the network during the training.
+        saved: called by rank 0 when there are other checkpoints in `out` than before; returns at once.
 
     Returns:
         The newest checkpoint.
@@ -98,6 +100,7 @@ def train(
         _say("not looking at %s: this training goes on from its own checkpoint", init_from)
     elif init_from is not None:
         start_from(init_from, state.model, config.model, data.categories)
+    _tell(saved)
     left = schedule.iterations_left(state.images_seen)
     if left == 0:
         _say("training is finished already: iteration %d is the last", state.iteration)
@@ -124,6 +127,7 @@ def train(
             validate if config.training.evaluation_interval else None,
             tracker,
             show,
+            saved,
         )
     finally:
         loader.close()
@@ -138,6 +142,7 @@ def _loop(
     validate: Validate | None,
     tracker: Tracker,
     show: Show | None,
+    saved: Callable[[], None] | None,
 ) -> None:
     """Iterates to the end of the schedule, or to the first iteration after SIGTERM."""
     settings, meter = state.config.training, Meter()
@@ -173,6 +178,7 @@ def _loop(
                 better = _evaluate(state, validate, tracker, show)
             if better or stopping or _is_due(state.iteration, settings.checkpoint_interval, left):
                 _save(state, folder, better)
+                _tell(saved)
             if stopping:
                 _say("stopped by SIGTERM: iteration %d is saved, '--resume auto' goes on", state.iteration)
                 raise SystemExit(STOPPED)
@@ -306,6 +312,11 @@ def _save(state: TrainState, folder: Path, best: bool) -> None:
         checkpoint.keep_newest(folder, state.config.training.keep_checkpoints)
         _say("saved %s", path)
     distributed.barrier()  # a rank that exits early makes the launcher end the one that still writes
+
+
+def _tell(saved: Callable[[], None] | None) -> None:
+    if saved is not None and distributed.is_main():
+        saved()
 
 
 def _is_due(iteration: int, interval: int, iterations_left: int) -> bool:
