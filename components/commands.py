@@ -11,10 +11,14 @@ from pathlib import Path
 from components.launchers import LaunchError
 
 
-def train_command(config: Path, data: Path, out: Path) -> tuple[str, ...]:
-    """A training by one rank; started again, it goes on from its newest checkpoint."""
+def train_command(config: Path, data: Path, out: Path, dvc_hash: str = "") -> tuple[str, ...]:
+    """A training by one rank; started again, it goes on from its newest checkpoint.
+
+    `dvc_hash` is that of the data, which in a pod are no longer beside their dvc.lock.
+    """
     folders = ("--config", str(config), "--data", str(data), "--out", str(out))
-    return ("upsnet", "train", *folders, "--resume", "auto")
+    known = ("--data-dvc-hash", dvc_hash) if dvc_hash else ()
+    return ("upsnet", "train", *folders, *known, "--resume", "auto")
 
 
 def evaluate_command(checkpoint: Path, data: Path, out: Path, workers: int) -> tuple[str, ...]:

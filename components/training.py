@@ -92,7 +92,9 @@ def _job(training: Training, out: Path, data: PreparedData, run_id: str) -> Trai
         settings = dataclasses.asdict(settings)
     return TrainingJob(
         name=training.variant,
-        command=train_command(out / "config.yaml", data.folder, out),
+        command=train_command(
+            out / "config.yaml", data.folder, out, str(training.data_metadata.get("dvc_hash") or "")
+        ),
         workers=training.workers,
         slots_per_worker=training.slots_per_worker,
         image=training.image,

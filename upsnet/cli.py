@@ -127,6 +127,9 @@ def configure(
         print(describe(config, *_class_counts(config, stuff, things)))
         if config.model.detector_weights != "none" and things is None:
             print(_starting_weights(config))
+        from upsnet.data.dvc_lock import describe_data
+
+        print(describe_data(Path(), config.data))
     if out is None and not summary:
         raise UpsnetError("configure: nothing to do; give --out, --summary, --from-data or --help-config")
 
@@ -189,12 +192,14 @@ def train(
     from upsnet.data.shards import open_prepared
 
     settings, prepared = read_config(local_file(config)), open_prepared(data)
+    prepared.dvc_hash = data_dvc_hash or prepared.dvc_hash
     check_output(out)
     launch_workers(workers)
     from upsnet import distributed
     from upsnet.evaluation.pictures import draw_progress
     from upsnet.records import log_inputs, run_name
     from upsnet.tracking import LOG_NAME, open_tracker
+    from upsnet.training.checkpoint import name_also
     from upsnet.training.curves import write_curves
     from upsnet.training.remote import local_checkpoint, run_folder
     from upsnet.training.trainer import train as train_model
@@ -221,6 +226,10 @@ def train(
             )
         if distributed.is_main():
             write_curves(run.path / LOG_NAME, run.path / "curves.csv")
+            if final:
+                with output_file(final) as file:
+                    make_folder(file.parent)
+                    name_also(checkpoint, file)
             shown = f"{out.rstrip('/')}/{checkpoint.relative_to(run.path)}" if is_remote(out) else checkpoint
             print(f"newest checkpoint: {shown}")
 

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from upsnet.data.categories import CategoryTable
+from upsnet.data.dvc_lock import hash_of_folder
 from upsnet.data.shard_files import LocalShards, S3Shards, ShardFiles, shard_checksums
 from upsnet.errors import DataError
 from upsnet.storage.local import local_folder
@@ -235,6 +236,7 @@ class PreparedData:
         folder: where it lies; of data in S3, where the copy of all but the shards lies.
         manifest: `manifest.json` as it is.
         version: 12 hex digits that stand for the content.
+        dvc_hash: DVC's hash of the folder; empty where it is not under DVC.
         categories: the category table.
 
     Raises:
@@ -249,6 +251,7 @@ class PreparedData:
             self._shards = S3Shards(remote, shard_checksums(self.manifest))
         try:
             self.version: str = str(self.manifest["version"])
+            self.dvc_hash = hash_of_folder(folder)
             categories = _checked_file(folder, self.manifest["categories"])
             self.categories = CategoryTable.from_json(json.loads(categories), str(folder / CATEGORIES))
             self._splits = {name: self._open_split(name) for name in SPLITS}

@@ -27,6 +27,7 @@ class TrainState:
         config: the whole configuration.
         categories: COCO panoptic `categories`, in class_id order.
         data_version: of the prepared data.
+        data_dvc_hash: DVC's hash of them; empty where they are not under DVC.
         iteration: iterations done.
         images_seen: images seen by all ranks together; the position in the data and in the schedule.
         best_metric: the best PQ so far, in percent; None before the first evaluation.
@@ -42,6 +43,7 @@ class TrainState:
     images_seen: int = 0
     best_metric: float | None = None
     best_iteration: int = 0
+    data_dvc_hash: str = ""
 
     def content(self) -> Content:
         """What a checkpoint holds; every rank must call it, since it gathers their random states."""
@@ -56,6 +58,7 @@ class TrainState:
             "config": self.config.model_dump(mode="json"),
             "categories": self.categories,
             "data_version": self.data_version,
+            "data_dvc_hash": self.data_dvc_hash,
         }
 
     def restore(self, content: Content) -> None:

@@ -203,7 +203,8 @@ def start_state(
     distributed.broadcast_parameters(model)
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     optimizer = distributed.wrap_optimizer(build_optimizer(model, config.training), trained)
-    return TrainState(model, optimizer, config, list(table.to_json()), data.version)
+    categories = list(table.to_json())
+    return TrainState(model, optimizer, config, categories, data.version, data_dvc_hash=data.dvc_hash)
 
 
 def _starting_model(settings: ModelConfig, table: CategoryTable) -> Network:
