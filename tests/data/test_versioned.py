@@ -1,5 +1,6 @@
 """Tests of prepared data under DVC, with a folder as its remote and a git repository of the project."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from upsnet.config import load_config, to_yaml
-from upsnet.data import versioned
+from upsnet.data.dvc_lock import OUTPUT, STAGE
 from upsnet.data.shards import PreparedData
 from upsnet.data.versioned import PROGRAM, VersionedData, prepare_versioned
 from upsnet.errors import DataError
@@ -20,13 +21,10 @@ TINY = [
 
 
 @pytest.fixture(autouse=True)
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stage calls `upsnet` by its name."""
-    path = tmp_path / "bin" / "upsnet"
-    path.parent.mkdir()
-    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m upsnet.cli "$@"\n')
-    path.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{path.parent}:/usr/bin:/bin")
+def program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stage finds this interpreter and the project's own code by itself."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
 
 
 def write_config(folder: Path, *overrides: str) -> Path:
@@ -49,7 +47,7 @@ def test_what_one_machine_pushed_another_takes_from_the_remote(tmp_path: Path) -
     assert second.version == first.version == PreparedData(tmp_path / "second").version
     assert second.dvc_hash == first.dvc_hash
     assert first.dvc_hash.endswith(".dir")
-    assert {p.name for p in tmp_path.iterdir()} == {"bin", "config.yaml", "remote", "first", "second"}
+    assert {p.name for p in tmp_path.iterdir()} == {"config.yaml", "remote", "first", "second"}
 
 
 @pytest.mark.slow
@@ -91,7 +89,9 @@ def commit(folder: Path, message: str) -> None:
 
 
 def dvc(folder: Path, *arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, check=True)
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    environment = {**os.environ, "PATH": path}
+    subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment, check=True)
 
 
 @pytest.mark.slow
@@ -138,12 +138,12 @@ def test_faulty_data_are_named_and_nothing_is_left(tmp_path: Path) -> None:
     config = write_config(tmp_path, "data.source=cityscapes", f"data.cityscapes.root={tmp_path}/gone")
     with pytest.raises(DataError, match="gone"):
         prepare_versioned(config, tmp_path / "out", remote=str(tmp_path / "remote"))
-    assert {p.name for p in tmp_path.iterdir()} == {"bin", "config.yaml"}
+    assert {p.name for p in tmp_path.iterdir()} == {"config.yaml"}
 
 
 def test_the_stage_is_that_of_dvc_yaml() -> None:
     import yaml
 
-    stage = yaml.safe_load((PROGRAM / "dvc.yaml").read_text())["stages"][versioned.STAGE]
-    assert stage["outs"] == [versioned.OUTPUT]
-    assert stage["cmd"] == f"upsnet prepare --config runs/config.yaml --out {versioned.OUTPUT}"
+    stage = yaml.safe_load((PROGRAM / "dvc.yaml").read_text())["stages"][STAGE]
+    assert stage["outs"] == [OUTPUT]
+    assert stage["cmd"] == f"python -m upsnet prepare --config runs/config.yaml --out {OUTPUT}"

@@ -2,32 +2,26 @@
 
 The stage `prepare` of dvc.yaml runs in a scratch project: a clone of a data source at a revision, whose
 dvc.lock may pin the data, or a copy of this program's own files. DVC's run cache knows what the same
-configuration and code made before, on any machine that pushed to the same remote. This is the only file that
-runs DVC.
+configuration and code made before, on any machine that pushed to the same remote.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from upsnet.config import read_config
+from upsnet.data.dvc_lock import OUTPUT, STAGE, locked_data
+from upsnet.data.dvc_program import has_remote, run_dvc, run_program
 from upsnet.data.prepare import prepare
 from upsnet.data.shards import PreparedData
 from upsnet.errors import DataError
 
 PROGRAM = Path(__file__).resolve().parents[2]
 """Folder of this program, with dvc.yaml."""
-STAGE, OUTPUT = "prepare", "runs/prepared"
 REMOTE = "pipeline"
 """Name of a remote that is given by its address."""
 
@@ -75,45 +69,49 @@ def prepare_versioned(
         raise DataError(f"data revision {revision!r}: of which repository? Give the data source, too")
     if out.exists() and any(out.iterdir()):
         raise DataError(f"{out}: is not empty; choose a new folder for the prepared data")
-    if not (source or remote or cache or _has_remote(PROGRAM)):
+    if not (source or remote or cache or has_remote(PROGRAM)):
         return VersionedData(out, prepare(read_config(config).data, out).version, "", True)
-    if importlib.util.find_spec("dvc") is None:
-        raise DataError("DVC is not installed; install it with 'make setup', or prepare without a remote")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".dvc-") as scratch:
         project = Path(scratch) / "project"
-        code = _clone(source, revision, project) if source else _copy(project)
+        if source:
+            _clone(source, revision, project)
+        else:
+            _copy(project)
         _set_up(project, remote, cache or Path(scratch) / "cache")
         shutil.copyfile(config, project / "runs" / "config.yaml")
-        dvc_hash, made = _reproduce(project, code)
+        dvc_hash, made = _reproduce(project)
         if out.exists():
             out.rmdir()
         shutil.move(project / OUTPUT, out)
     return VersionedData(out, PreparedData(out).version, dvc_hash, made)
 
 
-def _reproduce(project: Path, code: Path) -> tuple[str, bool]:
+def _reproduce(project: Path) -> tuple[str, bool]:
     """Takes or makes the data, and pushes what was made; returns DVC's hash and whether they were made."""
-    remote = _has_remote(project)
-    said = _dvc(project, "repro", "--single-item", *(["--pull"] if remote else []), STAGE, code=code)
+    remote = has_remote(project)
+    said = run_dvc(project, "repro", "--single-item", *(["--pull"] if remote else []), STAGE)
     made = f"Running stage '{STAGE}'" in said
     if made and remote:
-        _dvc(project, "push", "--run-cache", STAGE, code=code)
-    lock = yaml.safe_load((project / "dvc.lock").read_text(encoding="utf-8"))
-    (entry,) = (o for o in lock["stages"][STAGE]["outs"] if o["path"] == OUTPUT)
-    return str(entry["md5"]), made
+        run_dvc(project, "push", "--run-cache", STAGE)
+    locked = locked_data(project)
+    assert locked is not None, "the stage was brought up to date"
+    return locked.dvc_hash, made
 
 
-def _clone(source: str, revision: str, project: Path) -> Path:
-    """Clones the source at a revision and returns the folder of the code that prepares its data."""
+def _clone(source: str, revision: str, project: Path) -> None:
+    """Clones the source at a revision; its own code prepares its data."""
     address = str(Path(source).resolve()) if Path(source).is_dir() else source
-    _run(["git", "clone", "--quiet", "--no-checkout", "--", address, str(project)], f"data source {source}")
+    run_program(
+        ["git", "clone", "--quiet", "--no-checkout", "--", address, str(project)], f"data source {source}"
+    )
     where = f"data source {source}, revision {revision or 'HEAD'}"
-    found = _run(["git", "-C", str(project), "rev-parse", "--verify", _commit(project, revision)], where)
-    _run(["git", "-C", str(project), "checkout", "--quiet", "--detach", found.strip()], where)
+    found = run_program(
+        ["git", "-C", str(project), "rev-parse", "--verify", _commit(project, revision)], where
+    )
+    run_program(["git", "-C", str(project), "checkout", "--quiet", "--detach", found.strip()], where)
     if not (project / "dvc.yaml").is_file() or not (project / "upsnet").is_dir():
         raise DataError(f"{where}: has no dvc.yaml and upsnet/; expected a clone of this project")
-    return project
 
 
 def _commit(project: Path, revision: str) -> str:
@@ -125,15 +123,14 @@ def _commit(project: Path, revision: str) -> str:
     return f"{revision}^{{commit}}"
 
 
-def _copy(project: Path) -> Path:
-    """Copies what the stage reads of this program, and returns the folder of the code."""
+def _copy(project: Path) -> None:
+    """Copies this program and how it uses DVC."""
     for name in ("dvc.yaml", "params.yaml", ".dvc/config", ".dvc/config.local"):
         if (PROGRAM / name).is_file():
             (project / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(PROGRAM / name, project / name)
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(PROGRAM / "upsnet" / "data", project / "upsnet" / "data", ignore=ignored)
-    return PROGRAM
+    shutil.copytree(PROGRAM / "upsnet", project / "upsnet", ignore=ignored)
 
 
 def _set_up(project: Path, remote: str, cache: Path) -> None:
@@ -155,41 +152,3 @@ def _set_up(project: Path, remote: str, cache: Path) -> None:
     raw = Path("data").resolve()
     if raw.is_dir() and not (project / "data").exists():
         (project / "data").symlink_to(raw)
-
-
-def _has_remote(project: Path) -> bool:
-    """Whether the project has a default remote."""
-    if importlib.util.find_spec("dvc") is None:
-        return False
-    from configobj import ConfigObj
-
-    files = [project / ".dvc" / name for name in ("config", "config.local")]
-    return any("remote" in ConfigObj(str(file)).get("core", {}) for file in files)
-
-
-def _dvc(project: Path, *arguments: str, code: Path = PROGRAM) -> str:
-    """Runs DVC in the project; its stage finds `upsnet` beside this interpreter, and the code in `code`."""
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
-        "PYTHONPATH": f"{code}:{os.environ.get('PYTHONPATH', '')}".rstrip(":"),
-    }
-    command = [sys.executable, "-m", "dvc", *arguments]
-    return _run(command, f"prepare with DVC ({' '.join(arguments)})", project, environment)
-
-
-def _run(
-    command: list[str], where: str, folder: Path | None = None, environment: Mapping[str, str] | None = None
-) -> str:
-    """Runs a program, passes on what it prints and returns it."""
-    said = []
-    with subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            said.append(line)
-            print(line, end="", flush=True)
-    if process.returncode != 0:
-        raise DataError(f"{where}: failed:\n{''.join(said[-20:]).strip()}")
-    return "".join(said)

@@ -23,6 +23,8 @@ from upsnet.storage import write_file
 from upsnet.structures import Size
 from upsnet.visualize import save_png
 
+SUMMARY = ("PQ", "SQ", "RQ", "PQ_th", "PQ_st", "mIoU", "box_AP", "mask_AP")
+
 
 @dataclass
 class PredictedImage:
@@ -57,6 +59,7 @@ def write_outputs(
         if image.strip is not None:
             save_png(image.strip, out / "strips" / f"{image.image_id}.png")
     write_file(per_class_csv(metrics), out / "per_class.csv")
+    write_file(json.dumps(summary(metrics), indent=1) + "\n", out / "summary.json")
     write_file(json.dumps(metrics, indent=1, allow_nan=False) + "\n", out / "metrics.json")
 
 
@@ -82,6 +85,11 @@ def coco_panoptic(images: Sequence[PredictedImage], table: CategoryTable) -> dic
         ],
         "categories": table.to_json(),
     }
+
+
+def summary(metrics: dict[str, Any]) -> dict[str, float | None]:
+    """The few figures by which runs are compared, flat, as the tables of DVC want them."""
+    return {name: metrics.get(name) for name in SUMMARY} | {"ms": metrics["milliseconds"]["total"]}
 
 
 def per_class_csv(metrics: dict[str, Any]) -> str:

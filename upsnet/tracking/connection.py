@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -28,7 +29,17 @@ REFUSALS = {
 
 def tracking_uri() -> str:
     """Where MLflow is."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    here = f"sqlite:///{home()}/mlflow.db" if home() != Path.cwd() else DEFAULT_URI
+    return os.environ.get("MLFLOW_TRACKING_URI") or here
+
+
+def home() -> Path:
+    """The folder of mlflow.db and mlartifacts where no server is named: this one.
+
+    DVC runs a queued experiment in a checkout below .dvc/tmp/exps, which it deletes at the end; its figures
+    belong to the project above.
+    """
+    return Path(str(Path.cwd()).partition("/.dvc/tmp/exps/")[0])
 
 
 def tracking_place() -> str:

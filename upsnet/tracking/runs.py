@@ -11,7 +11,7 @@ from typing import Any
 
 from upsnet.config import TrackingConfig
 from upsnet.errors import UpsnetError
-from upsnet.tracking.connection import is_refusal, mlflow_client, tracking_place, tracking_uri
+from upsnet.tracking.connection import home, is_refusal, mlflow_client, tracking_place, tracking_uri
 from upsnet.tracking.names import first_line, legal_name
 from upsnet.tracking.run_file import read_run_id, write_run_id
 
@@ -170,12 +170,12 @@ def find_by_key(client: Any, experiment: str, key: str) -> str:
 
 
 def find_experiment(client: Any, name: str, uri: str) -> str:
-    """Id of the experiment, made if it is new; a local store keeps its artifacts in ./mlartifacts."""
+    """Id of the experiment, made if it is new; a local store keeps its artifacts in `home()`."""
     experiment = client.get_experiment_by_name(name)
     if experiment is not None:
         return str(experiment.experiment_id)
     local = uri.startswith("sqlite:")
-    return str(client.create_experiment(name, Path("mlartifacts").resolve().as_uri() if local else None))
+    return str(client.create_experiment(name, (home() / "mlartifacts").resolve().as_uri() if local else None))
 
 
 def _all_runs(client: Any, experiment_id: str) -> list[Any]:
