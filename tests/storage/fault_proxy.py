@@ -82,7 +82,7 @@ class FaultProxy:
                 await asyncio.sleep(self.stall_s)
             budget = self.cut_after if self.cut_every and number % self.cut_every == 0 else None
             await self._connect(reader, writer, budget)
-        except OSError:
+        except (OSError, asyncio.CancelledError):  # the proxy ends
             pass
         finally:
             writer.close()

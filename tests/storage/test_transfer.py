@@ -20,7 +20,7 @@ from upsnet.storage.paths import S3Path
 from upsnet.storage.s3 import client, head, read_range
 from upsnet.storage.transfer import download_file, download_folder, existing, upload_file, upload_folder
 
-LARGE = 70 * 2**20 + 7
+LARGE = 40 * 2**20 + 7
 """Bytes of a file that comes in pieces, the last of them short."""
 
 
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("large") / "large.bin"
-    path.write_bytes(os.urandom(2**20) * 70 + b"the end")
+    path.write_bytes(os.urandom(2**20) * 40 + b"the end")
     assert path.stat().st_size == LARGE
     return path
 
@@ -103,7 +103,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
         use(server.variables(proxy.port), tmp_path / "cache", monkeypatch)
         monkeypatch.setenv("UPSNET_S3_PATIENCE_S", "0")
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-        proxy.cut_every, proxy.cut_after = 4, 100_000
+        proxy.cut_every, proxy.cut_after = 3, 100_000
         with pytest.raises(StorageError, match=r"nothing is lost, run the command again"):
             download_file(found, back)
         assert not back.exists()

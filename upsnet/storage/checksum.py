@@ -8,7 +8,7 @@ from pathlib import Path
 
 from upsnet.storage.s3 import RemoteFile
 
-MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
+MD5_ETAG = re.compile(r"[0-9a-f]{32}")
 """The ETag of an object that was sent in one part and is not encrypted with the owner's key."""
 
 
@@ -28,7 +28,7 @@ def is_same(path: Path, remote: RemoteFile) -> bool:
     if remote.sha256:
         return sha256_of(path) == remote.sha256
     md5 = MD5_ETAG.fullmatch(remote.etag)
-    return md5 is None or remote.encrypted or _digest(path, "md5") == md5[1]
+    return md5 is None or remote.encrypted or _digest(path, "md5") == md5[0]
 
 
 def has_checksum(remote: RemoteFile) -> bool:

@@ -86,7 +86,7 @@ class _Known:
 
     def on_queued(self, future: Any, **_: Any) -> None:
         future.meta.provide_transfer_size(self._remote.size)
-        future.meta.provide_object_etag(self._remote.etag)
+        future.meta.provide_object_etag(self._remote.if_match)
 
     def on_progress(self, future: Any, bytes_transferred: int, **_: Any) -> None: ...
 

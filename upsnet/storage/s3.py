@@ -36,7 +36,7 @@ class RemoteFile:
     Attributes:
         path: where it lies.
         size: bytes.
-        etag: changes with the content; with its quotes.
+        etag: changes with the content; without quotes, which not all servers write everywhere.
         modified: seconds since 1970.
         sha256: of the whole content, empty where nobody said.
         encrypted: by a key of the owner, so that the ETag is no checksum.
@@ -48,6 +48,11 @@ class RemoteFile:
     modified: float
     sha256: str = ""
     encrypted: bool = False
+
+    @property
+    def if_match(self) -> str:
+        """The ETag as requests name it."""
+        return f'"{self.etag}"'
 
 
 def client() -> Any:
@@ -140,7 +145,7 @@ def _from_head(path: S3Path, answer: dict[str, Any]) -> RemoteFile:
     return RemoteFile(
         path,
         int(answer["ContentLength"]),
-        answer["ETag"],
+        answer["ETag"].strip('"'),
         answer["LastModified"].timestamp(),
         metadata.get(SHA256, ""),
         encrypted,
@@ -168,7 +173,8 @@ def _pages(folder: S3Path, deep: bool) -> Iterator[RemoteFile]:
         for entry in page.get("Contents", []):
             if not entry["Key"].endswith("/"):  # the mark of an empty folder
                 path = S3Path(folder.bucket, entry["Key"])
-                yield RemoteFile(path, int(entry["Size"]), entry["ETag"], entry["LastModified"].timestamp())
+                etag, modified = entry["ETag"].strip('"'), entry["LastModified"].timestamp()
+                yield RemoteFile(path, int(entry["Size"]), etag, modified)
 
 
 def delete(path: S3Path) -> None:
@@ -195,9 +201,9 @@ def get_range(remote: RemoteFile, begin: int, length: int) -> bytes:
         Bucket=remote.path.bucket,
         Key=remote.path.key,
         Range=f"bytes={begin}-{begin + length - 1}",
-        IfMatch=remote.etag,
+        IfMatch=remote.if_match,
     )
-    if answer["ETag"] != remote.etag:  # some servers do not know If-Match
+    if answer["ETag"].strip('"') != remote.etag:  # some servers do not know If-Match
         raise changed(remote.path)
     data: bytes = answer["Body"].read()
     if len(data) != length:
