@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from upsnet.errors import StorageError
 from upsnet.storage.cache import cache
@@ -48,13 +48,15 @@ def filling_cache(files: Sequence[RemoteFile]) -> Iterator[None]:
     )
     assert process.stdin is not None
     try:
-        process.stdin.write(line + "\n")
-        process.stdin.flush()
+        with suppress(BrokenPipeError):  # without it everything goes on, only slower
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
         yield
     finally:
         process.kill()  # a half object stays a `.part`, which the next one goes on with
         process.wait(GRACE_S)
-        process.stdin.close()
+        with suppress(BrokenPipeError):
+            process.stdin.close()
 
 
 def fill(files: Sequence[RemoteFile]) -> None:
