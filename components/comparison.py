@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from rich.console import Console
 
 from components.places import keep_training, say_failure
 from upsnet.evaluation.ablation import DONE, Row, ablation_table, read_row, winner
-from upsnet.evaluation.compare import Comparison, compare
+from upsnet.evaluation.compare import compare
 from upsnet.evaluation.compare_page import html_page
 from upsnet.evaluation.report import markdown_table, print_table
+from upsnet.evaluation.run_details import with_details
 from upsnet.evaluation.runs import run_of_metrics
 from upsnet.storage import write_file
 from upsnet.tracking import close_run
@@ -32,11 +34,10 @@ def compare_variants(
         the winner's row, empty if no variant succeeded.
     """
     rows = [read_row(row) for row in given]
-    comparison = paper_comparison(rows)
     variants = ablation_table(rows)
     print_table(variants, Console(width=160))
     text = f"{markdown_table(variants)}\n"
-    web = html_page(comparison) if comparison is not None else "<p>no variant was measured</p>\n"
+    web = comparison_page(rows)
     write_file(text, table)
     write_file(web, page)
     best = winner(rows)
@@ -48,10 +49,17 @@ def compare_variants(
     return dict(best)
 
 
-def paper_comparison(rows: Sequence[Row]) -> Comparison | None:
-    """The measured variants in the paper's tables, None if there are none."""
-    runs = [run_of_metrics(row["metrics"], row["variant"]) for row in rows if row["status"] == DONE]
-    return compare(runs) if runs else None
+def comparison_page(rows: Sequence[Row]) -> str:
+    """The web page of the measured variants; their classes and pictures are in MLflow."""
+    runs = [
+        replace(run_of_metrics(row["metrics"], row["variant"]), mlflow_run=row["mlflow_run"])
+        for row in rows
+        if row["status"] == DONE
+    ]
+    if not runs:
+        return "<p>no variant was measured</p>\n"
+    with with_details(runs) as detailed:
+        return html_page(compare(detailed))
 
 
 def _end_parent(parent_run: str, rows: Sequence[Row], best: Row | None, texts: Mapping[str, str]) -> None:

@@ -39,7 +39,7 @@ def test_the_metrics_are_those_of_the_configured_images(pipeline: Pipeline) -> N
     metrics = pipeline.json("runs/evaluate/metrics.json")
     assert (metrics["images"], metrics["preset"]) == (3, "mini")
     shown = json.loads(pipeline.dvc("metrics", "show", "--json"))
-    assert shown[""]["data"]["runs/evaluate/metrics.json"]["data"]["PQ"] == metrics["PQ"]
+    assert shown[""]["data"]["runs/evaluate/summary.json"]["data"]["PQ"] == metrics["PQ"]
 
 
 def test_the_plots_have_every_loss_and_every_class(pipeline: Pipeline) -> None:

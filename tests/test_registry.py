@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.serving.tiny import tiny_checkpoint
 from upsnet.config import TrackingConfig
-from upsnet.errors import UpsnetError
-from upsnet.registry import Registered, register_checkpoint
+from upsnet.errors import CheckpointError, UpsnetError
+from upsnet.registry import Registered, evaluated_run, register_checkpoint
 from upsnet.tracking import (
     PARENT_TAG,
     close_run,
@@ -16,10 +17,12 @@ from upsnet.tracking import (
     open_run,
     open_tracker,
     read_runs,
-    tracking_uri,
 )
+from upsnet.tracking.models import model_checkpoint
+from upsnet.training.checkpoint import load_model
+from upsnet.training.remote import local_checkpoint
 
-mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed")
+pytest.importorskip("mlflow", reason="MLflow is not installed")
 CONFIG = TrackingConfig(experiment="test")
 
 
@@ -29,6 +32,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setenv("UPSNET_CACHE", str(folder / "cache"))
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
             patch.delenv(name, raising=False)
@@ -99,20 +103,41 @@ def register(checkpoint: Path, name: str, pq: float, data: str = "d1", run: str 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    path = tmp_path / "iteration-00000002.pt"
-    path.write_bytes(b"weights")
-    return path
+    return tiny_checkpoint(tmp_path / "iteration-00000002.pt")
 
 
-def test_a_registered_version_points_at_the_checkpoint_and_has_the_figures_as_tags(checkpoint: Path) -> None:
-    done = register(checkpoint, "points", 50.0)
+def test_a_registered_version_has_the_figures_as_tags_and_is_a_model_of_the_run(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    run = open_run(CONFIG, "training")
+    done = register(checkpoint, "points", 50.0, run=run)
     client = mlflow_client()
     version = client.get_model_version_by_alias("points", "champion")
     assert (int(version.version), done.version, done.champion) == (1, 1, True)
     expected = {"PQ": "50.0", "mIoU": "40.0", "data_version": "d1", "images": "60", "preset": "mini"}
-    assert version.tags == expected
-    copy = mlflow.artifacts.download_artifacts(version.source, tracking_uri=tracking_uri())
-    assert Path(copy).read_bytes() == b"weights"
+    assert expected.items() <= version.tags.items()
+    model = client.get_logged_model(version.source.removeprefix("models:/"))
+    assert (model.source_run_id, model.experiment_id) == (run, client.get_run(run).info.experiment_id)
+    uris = ["points@champion", "points/1", "points/latest", model.model_id]
+    for uri in [f"runs:/{run}", f"runs:/{run}/model", *(f"models:/{uri}" for uri in uris)]:
+        assert load_model(local_checkpoint(uri)).iteration == 2, uri
+
+
+def test_a_model_that_is_not_there_is_refused(work: Path) -> None:
+    run = open_run(CONFIG, "training")
+    for uri in ("models:/nobody@champion", "models:/nobody/1", "models:/", "runs:/0000", f"runs:/{run}"):
+        with pytest.raises(CheckpointError, match=uri):
+            model_checkpoint(uri, work / "cache")
+
+
+def test_a_run_without_figures_of_the_checkpoint_is_refused() -> None:
+    run = open_run(CONFIG, "training")
+    with pytest.raises(UpsnetError, match=r"has no PQ; run 'upsnet evaluate'"):
+        evaluated_run(run, 2)
+    close_run(run, metrics={"PQ": 50.0}, tags={"data_version": "d1", "images": 60, "iteration": 2})
+    assert evaluated_run(run, 2)[0] == {"PQ": 50.0}
+    with pytest.raises(UpsnetError, match="are of iteration 2, the checkpoint of 3"):
+        evaluated_run(run, 3)
 
 
 def test_the_champion_changes_only_for_a_better_pq_on_the_same_data(checkpoint: Path) -> None:
@@ -125,10 +150,14 @@ def test_the_champion_changes_only_for_a_better_pq_on_the_same_data(checkpoint: 
     assert client.get_model_version_by_alias("champions", "champion").version == 3
 
 
-def test_registering_a_run_again_makes_no_second_version(checkpoint: Path) -> None:
+def test_registering_a_checkpoint_again_makes_no_second_version_but_another_one_does(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     run = open_run(CONFIG, "training")
     made = [register(checkpoint, "again", 50.0, run=run) for _ in range(2)]
     assert [(done.version, done.champion) for done in made] == [(1, True), (1, True)]
+    longer = register(tiny_checkpoint(tmp_path / "b.pt", seed=1), "again", 51.0, run=run)
+    assert (longer.version, longer.champion) == (2, True)
 
 
 def test_a_registration_that_fails_says_so(checkpoint: Path, tmp_path: Path) -> None:

@@ -275,9 +275,10 @@ def evaluate(
             metrics = evaluate_model(predictor, prepared, settings, folder, table=loaded.table)
         same_run = switches(settings) == switches(loaded.config) and settings.variant == loaded.config.variant
         run_file = _run_file(trained, folder) if same_run else folder / RUN_FILE
+        own_run = not same_run or not run_file.is_file()  # such as for a model of MLflow's registry
         tracker = open_tracker(settings.tracking, folder, run_file=run_file, run_name=run_name(settings))
         with _closing(tracker):
-            if not same_run:
+            if own_run:
                 log_inputs(tracker, settings, prepared)
             if distributed.is_main():
                 log_evaluation(tracker, metrics, folder, loaded.iteration)
@@ -432,6 +433,10 @@ def compare(
     mlflow_experiment: Annotated[
         str, typer.Option(help="Take the runs of this MLflow experiment, too.")
     ] = "",
+    mlflow_run: Annotated[
+        list[str] | None,
+        typer.Option(help="Take this MLflow run by its id, or the runs below it; may be repeated."),
+    ] = None,
     mlflow_parent: Annotated[
         str, typer.Option(help="Put the MLflow runs of these folders below one of this name (with --out).")
     ] = "",
@@ -444,21 +449,25 @@ def compare(
     from upsnet.evaluation.compare import compare as compare_runs
     from upsnet.evaluation.compare import parse_tables
     from upsnet.evaluation.compare_output import print_comparison, write_comparison
+    from upsnet.evaluation.run_details import log_to_parent, with_details
     from upsnet.evaluation.runs import collect_runs
     from upsnet.records import log_ablation
 
     if mlflow_parent and out is None:
         raise UpsnetError("compare: --mlflow-parent needs --out, where the id of that run is kept")
     numbers = parse_tables(tables)
-    paths = [local_either(path, lambda name: PurePath(name).name == "metrics.json") for path in metrics or []]
-    comparison = compare_runs(collect_runs(paths, mlflow_experiment), numbers)
-    print_comparison(comparison, _console())
+    paths = [local_either(path, _is_compared) for path in metrics or []]
+    runs = collect_runs(paths, mlflow_experiment, mlflow_run or [])
+    print_comparison(compare_runs(runs, numbers), _console())
     if out is not None:
-        with output_folder(out) as folder:
-            for path in write_comparison(comparison, folder):
+        with output_folder(out) as folder, with_details(runs) as detailed:
+            written = write_comparison(compare_runs(detailed, numbers), folder)
+            for path in written:
                 print(f"wrote {out.rstrip('/')}/{path.relative_to(folder)}")
             if mlflow_parent:
                 log_ablation(mlflow_parent, paths, folder, RUN_FILE)
+            elif parent := log_to_parent(runs, written):
+                print(f"stored with MLflow run {parent}, the parent of these runs")
 
 
 @app.command()
@@ -571,6 +580,12 @@ def _load_model(checkpoint: Path, semantic_checkpoint: str | None = None) -> Loa
     from upsnet.training.remote import local_checkpoint
 
     return load_model(checkpoint, local_checkpoint(semantic_checkpoint) if semantic_checkpoint else None)
+
+
+def _is_compared(name: str) -> bool:
+    """Whether `compare` reads this file of an evaluation in S3."""
+    path = PurePath(name)
+    return path.name == "metrics.json" or (path.parent.name == "strips" and path.suffix == ".png")
 
 
 def _png_folder(annotations: str, folder: str | None) -> Path | None:

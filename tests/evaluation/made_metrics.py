@@ -31,6 +31,14 @@ def made_run(*arguments: Any, **figures: Any) -> Run:
     return run_of_metrics(made_metrics(*arguments, **figures), "made")
 
 
+def made_classes(**values: float | None) -> dict[str, Any]:
+    """`per_class` of metrics.json: PQ by name, the first class stuff and all others things."""
+    return {
+        str(number): {"name": name, "isthing": int(number > 1), "PQ": value}
+        for number, (name, value) in enumerate(values.items(), 1)
+    }
+
+
 def write_metrics(folder: Path, metrics: dict[str, Any]) -> Path:
     """Writes metrics.json into a new folder."""
     folder.mkdir(parents=True)

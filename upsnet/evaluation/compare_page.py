@@ -15,14 +15,16 @@ from upsnet.evaluation.compare_output import (
     statement,
     steps_table,
 )
+from upsnet.evaluation.page_overview import STYLE as OVERVIEW_STYLE
+from upsnet.evaluation.page_overview import overview
 from upsnet.evaluation.paper import OWN_DATA, TIMES
 from upsnet.evaluation.report import ReportTable
 
 STYLE = """
 :root { color-scheme: light dark; --back: #fcfcfb; --text: #1d2126; --soft: #626b75; --line: #d9dde1;
-  --mine: #eef4fb; --good: #1c7040; --bad: #a8321f; --open: #7a5b00; }
+  --mine: #eef4fb; --bar: #5b84b1; --good: #1c7040; --bad: #a8321f; --open: #7a5b00; }
 @media (prefers-color-scheme: dark) { :root { --back: #14171a; --text: #e4e7ea; --soft: #98a2ad;
-  --line: #343a41; --mine: #1b2733; --good: #6ecb93; --bad: #f0907e; --open: #dcb95a; } }
+  --line: #343a41; --mine: #1b2733; --bar: #6f9cc9; --good: #6ecb93; --bad: #f0907e; --open: #dcb95a; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 76rem; background: var(--back);
   color: var(--text); font: 16px/1.5 system-ui, sans-serif; }
@@ -50,7 +52,8 @@ def html_page(comparison: Comparison) -> str:
     """The page; every name in it is escaped."""
     body = "\n".join(
         [
-            "<h1>Our figures beside the paper's</h1>",
+            "<h1>Runs compared, and beside the paper</h1>",
+            overview(comparison),
             "<p>Each table has the rows of a table in <cite>UPSNet: A Unified Panoptic Segmentation "
             "Network</cite> (CVPR 2019), with what this program measured for them.</p>",
             _paragraph(LEGEND),
@@ -61,14 +64,14 @@ def html_page(comparison: Comparison) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>UPSNet beside the paper</title>\n<style>\n{STYLE}\n</style>\n</head>\n"
+        f"<title>UPSNet: runs compared</title>\n<style>\n{STYLE}\n{OVERVIEW_STYLE}\n</style>\n</head>\n"
         f"<body>\n{body}\n</body>\n</html>\n"
     )
 
 
 def _section(layout: Layout) -> str:
     """One table, the notes to it, and where the order of its rows is reproduced."""
-    parts = [f"<h2>{escape(layout.title)}</h2>", _layout_table(layout)]
+    parts = [f"<h3>{escape(layout.title)}</h3>", _layout_table(layout)]
     if layout.steps:
         parts += [_list(statement(layout)), _steps(steps_table(layout))]
     if layout.notes:
@@ -138,7 +141,7 @@ def _others(table: ReportTable) -> str:
         + "</tr>"
         for name, *cells in table.rows
     )
-    return f"<h2>{escape(table.title)}</h2>\n{_table(table.columns, rows, words=1)}"
+    return f"<h3>{escape(table.title)}</h3>\n{_table(table.columns, rows, words=1)}"
 
 
 def _table(columns: Sequence[str], rows: str, words: int) -> str:

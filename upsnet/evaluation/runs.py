@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -25,6 +25,9 @@ class Run:
         images: number of validation images.
         device: empty where the source does not say.
         figures: percent and milliseconds, by the names of `FIGURES`; undefined ones are left out.
+        classes: `per_class` of metrics.json; empty where the source has none.
+        strips: folder of its picture strips, None where there are none.
+        mlflow_run, mlflow_parent: ids, empty for a run of a file.
     """
 
     source: str
@@ -34,6 +37,10 @@ class Run:
     images: int
     device: str
     figures: Mapping[str, float]
+    classes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    strips: Path | None = None
+    mlflow_run: str = ""
+    mlflow_parent: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,10 +75,12 @@ class RunGroup:
 
     def spread(self, figure: str) -> Spread | None:
         """Mean and range of a figure, None if no run has it."""
-        values = [run.figures[figure] for run in self.runs if figure in run.figures]
-        if not values:
-            return None
-        return Spread(mean(values), min(values), max(values), stdev(values) if len(values) > 1 else None)
+        return _spread([run.figures[figure] for run in self.runs if figure in run.figures])
+
+    def class_spread(self, category: str) -> Spread | None:
+        """Mean and range of the PQ of a category, by its id as text; None if no run has it."""
+        values = [run.classes.get(category, {}).get("PQ") for run in self.runs]
+        return _spread([float(value) for value in values if value is not None])
 
     def by_seed(self, figure: str) -> dict[int, float]:
         """Mean of a figure for each known seed that has it."""
@@ -82,13 +91,14 @@ class RunGroup:
         }
 
 
-def collect_runs(paths: Sequence[Path], experiment: str = "") -> list[Run]:
-    """The runs in files and folders, and those of an MLflow experiment if one is named; each run once.
+def collect_runs(paths: Sequence[Path], experiment: str = "", run_ids: Sequence[str] = ()) -> list[Run]:
+    """The runs in files and folders, of an MLflow experiment if one is named, and of MLflow by id; each once.
 
     Raises:
-        UpsnetError: see `runs_in` and `runs_of_mlflow`.
+        UpsnetError: see `runs_in`, `runs_of_mlflow` and `runs_by_id`.
     """
-    return without_copies([*runs_in(paths), *(runs_of_mlflow(experiment) if experiment else [])])
+    of_experiment = runs_of_mlflow(experiment) if experiment else []
+    return without_copies([*runs_in(paths), *of_experiment, *runs_by_id(run_ids)])
 
 
 def runs_in(paths: Sequence[Path]) -> list[Run]:
@@ -97,7 +107,12 @@ def runs_in(paths: Sequence[Path]) -> list[Run]:
     Raises:
         UpsnetError: a folder without any, or a file that holds something else.
     """
-    return [run_of_metrics(read_metrics(file), str(file)) for file in _files(paths)]
+    found = []
+    for file in _files(paths):
+        strips = file.with_name("strips")
+        run = run_of_metrics(read_metrics(file), str(file))
+        found.append(replace(run, strips=strips if strips.is_dir() else None))
+    return found
 
 
 def runs_of_mlflow(experiment: str) -> list[Run]:
@@ -121,6 +136,21 @@ def runs_of_mlflow(experiment: str) -> list[Run]:
     return [_run_of_mlflow(run) for run in evaluated]
 
 
+def runs_by_id(run_ids: Sequence[str]) -> list[Run]:
+    """Evaluated runs of MLflow; of a parent, the runs below it.
+
+    Raises:
+        UpsnetError: MLflow does not answer, or has no such run, or it was not evaluated.
+    """
+    from upsnet.tracking.lookup import read_runs_by_id
+
+    found = read_runs_by_id(run_ids) if run_ids else []
+    for run in found:
+        if "PQ" not in run["metrics"] or "images" not in run["tags"]:
+            raise UpsnetError(f"MLflow run {run['run_id']}: was not evaluated; run 'upsnet evaluate'")
+    return [_run_of_mlflow(run) for run in found]
+
+
 def run_of_metrics(metrics: Mapping[str, Any], source: str) -> Run:
     """A run from the content of metrics.json.
 
@@ -142,6 +172,7 @@ def run_of_metrics(metrics: Mapping[str, Any], source: str) -> Run:
             images=int(metrics["images"]),
             device=str(metrics.get("device") or ""),
             figures=_known({**metrics, **(metrics.get("milliseconds") or {})}),
+            classes=metrics.get("per_class") or {},
         )
     except (TypeError, ValueError, AttributeError) as error:
         raise UpsnetError(
@@ -176,6 +207,12 @@ def group_runs(runs: Iterable[Run]) -> list[RunGroup]:
     ]
 
 
+def _spread(values: Sequence[float]) -> Spread | None:
+    if not values:
+        return None
+    return Spread(mean(values), min(values), max(values), stdev(values) if len(values) > 1 else None)
+
+
 def _files(paths: Sequence[Path]) -> list[Path]:
     files = []
     for path in paths:
@@ -189,6 +226,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 def _run_of_mlflow(run: Mapping[str, Any]) -> Run:
     """A run as `evaluate` logs it, see records.py: its figures by the names they have in MLflow."""
     from upsnet import records
+    from upsnet.tracking import PARENT_TAG
 
     params, tags, metrics = run["params"], run["tags"], run["metrics"]
     values = {
@@ -198,7 +236,8 @@ def _run_of_mlflow(run: Mapping[str, Any]) -> Run:
         "network": params.get("network", ""),
         "scales": ["several"] if params.get("multi_scale", "off") != "off" else [],
     }
-    return run_of_metrics(values, f"MLflow run {run['name']}")
+    read = run_of_metrics(values, f"MLflow run {run['name']}")
+    return replace(read, mlflow_run=run["run_id"], mlflow_parent=tags.get(PARENT_TAG, ""))
 
 
 def _known(values: Mapping[str, Any]) -> dict[str, float]:
