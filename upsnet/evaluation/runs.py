@@ -163,7 +163,7 @@ def run_of_metrics(metrics: Mapping[str, Any], source: str) -> Run:
             "expected the metrics.json of 'upsnet evaluate'"
         )
     seed, scales = metrics.get("seed"), metrics.get("scales") or ()
-    try:
+    try:  # `network` is a name in `metrics`, and in `milliseconds` a figure
         return Run(
             source=source,
             preset=str(metrics["preset"]),
@@ -171,7 +171,7 @@ def run_of_metrics(metrics: Mapping[str, Any], source: str) -> Run:
             seed=None if seed is None else int(seed),
             images=int(metrics["images"]),
             device=str(metrics.get("device") or ""),
-            figures=_known({**metrics, **(metrics.get("milliseconds") or {})}),
+            figures=_known({**metrics, "network": None, **(metrics.get("milliseconds") or {})}),
             classes=metrics.get("per_class") or {},
         )
     except (TypeError, ValueError, AttributeError) as error:
