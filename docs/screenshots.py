@@ -30,12 +30,18 @@ from upsnet.tracking import mlflow_client, tracking_uri
 
 WAIT_SECONDS = 180
 MOST_BYTES = 150_000
-COLUMNS = ("metrics.`PQ`", "metrics.`PQ_th`", "metrics.`PQ_st`", "metrics.`mIoU`", "metrics.`ms_per_image`")
-SWITCHES = ("tags.`system`", "params.`network`", "params.`merge`", "params.`unknown`", "tags.`seed`")
+METRICS = ("PQ", "PQ_th", "PQ_st", "mIoU", "ms_per_image")
+SWITCHES = ("semantic_loss", "roi_loss", "panoptic_loss", "class_assignment", "unknown", "merge")
+FILTER = "params.oracle = 'off'"
+"""Leaves out the networks that are told a part of the truth, and the parent."""
 VIEW = "upsnet"
 """Key of the view of the run table that the experiment keeps: `?viewStateShareKey=upsnet`."""
-COMPARED = 6
-"""Runs in the compare view."""
+CLOSED = (
+    "mlflow.assistant.chat_panel.close",
+    "mlflow.experiment_page.shared_view_close",
+    "mlflow.sidebar.toggle",
+)
+"""Parts of the UI that are shut before a picture is taken, by their `data-component-id`."""
 
 
 def main() -> None:
@@ -45,12 +51,12 @@ def main() -> None:
         experiment, runs = _runs(options.experiment)
         shoot = _Camera(page, options.out)
         _keep_view(experiment)
-        base = f"{address}/#/experiments/{experiment}"
-        page.size(1500, 760)
-        page.open(f"{base}/runs?viewStateShareKey={VIEW}", runs[0].info.run_name)
+        table = f"{address}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
+        page.size(1400, 720)
+        page.open(table, runs[0].info.run_name)
         shoot("mlflow_runs")
-        page.size(1500, 1000)
-        page.open(f"{base}/runs?viewStateShareKey={VIEW}&compareRunsMode=CHART", "PQ")
+        page.size(1400, 1000)
+        page.open(f"{table}&compareRunsMode=CHART", "PQ")
         shoot("mlflow_charts")
         page.open(_compare_address(address, experiment, runs), "Parallel Coordinates")
         shoot("mlflow_compare")
@@ -66,6 +72,9 @@ class _Camera:
         out.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, name: str) -> None:
+        for part in CLOSED:
+            self._page.run(f"document.querySelector('[data-component-id=\"{part}\"]')?.click()")
+        self._page.settle()
         data = small_png(self._page.picture())
         (self._out / f"{name}.png").write_bytes(data)
         print(f"{self._out / name}.png: {len(data) // 1000} kB")
@@ -124,35 +133,63 @@ def _wait(address: str, server: subprocess.Popen[bytes]) -> None:
 
 
 def _runs(name: str) -> tuple[str, Sequence[Any]]:
-    """Id of an experiment and its evaluated runs, the best first."""
+    """Id of an experiment and its evaluated runs that `FILTER` leaves, the best first."""
     client = mlflow_client()
     experiment = client.get_experiment_by_name(name)
-    runs = client.search_runs([experiment.experiment_id], order_by=["metrics.PQ DESC"]) if experiment else []
-    evaluated = [run for run in runs if "PQ" in run.data.metrics]
+    found = (
+        client.search_runs([experiment.experiment_id], FILTER, order_by=["metrics.PQ DESC"])
+        if experiment
+        else []
+    )
+    evaluated = [run for run in found if "PQ" in run.data.metrics]
     if not evaluated:
-        raise SystemExit(f"error: MLflow has no evaluated runs in an experiment {name!r}; run 'make ablation'")
+        raise SystemExit(
+            f"error: MLflow has no evaluated runs in an experiment {name!r}; run 'make ablation'"
+        )
     return experiment.experiment_id, evaluated
 
 
 def _keep_view(experiment: str) -> None:
-    """Stores, as the UI's own button "share" does, which columns the run table has and how it is sorted."""
+    """Stores, as the UI's own button "share" does, the columns, the order, the filter and the charts."""
+    columns = [f"metrics.`{name}`" for name in METRICS] + [f"params.`{name}`" for name in SWITCHES]
+    bars = [{"type": "BAR", "metricKey": name, "runsCountToCompare": 20} for name in METRICS[:3]]
+    time = {"xaxis": {"key": "ms_per_image", "type": "METRIC"}, "yaxis": {"key": "PQ", "type": "METRIC"}}
+    charts: list[dict[str, Any]] = [
+        {
+            "type": "PARALLEL",
+            "selectedParams": list(SWITCHES),
+            "selectedMetrics": ["PQ"],
+            "showAllRuns": True,
+        },
+        {"type": "SCATTER", **time, "runsCountToCompare": 100},
+        *bars,
+        {"type": "LINE", "metricKey": "loss/total", "xAxisKey": "step"},
+    ]
+    common = {"metricSectionId": VIEW, "deleted": False, "isGenerated": False}
     view = {
+        "searchFilter": FILTER,
         "orderByKey": "metrics.`PQ`",
         "orderByAsc": False,
-        "selectedColumns": [*COLUMNS, *SWITCHES],
+        "selectedColumns": columns,
+        "runsHiddenMode": "SHOW_ALL",
         "viewMaximized": True,
         "hideEmptyCharts": True,
+        "isAccordionReordered": True,
+        "compareRunCharts": [{**common, **chart, "uuid": f"{VIEW}{n}"} for n, chart in enumerate(charts)],
+        "compareRunSections": [
+            {"uuid": VIEW, "name": "Switches and figures", "display": True, "deleted": False}
+        ],
     }
     mlflow_client().set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(view))
 
 
 def _compare_address(address: str, experiment: str, runs: Sequence[Any]) -> str:
-    """The compare view of the best run of every system."""
+    """The compare view of one run of every system, that of its first seed."""
     chosen: dict[str, str] = {}
-    for run in runs:
+    for run in sorted(runs, key=lambda run: str(run.data.tags.get("seed"))):
         chosen.setdefault(run.data.tags.get("system", run.info.run_name), run.info.run_id)
-    ids = json.dumps(list(chosen.values())[:COMPARED])
-    return f"{address}/#/compare-runs?runs={quote(ids)}&experiments={quote(json.dumps([experiment]))}"
+    ids, experiments = json.dumps(list(chosen.values())), json.dumps([experiment])
+    return f"{address}/#/compare-runs?runs={quote(ids)}&experiments={quote(experiments)}"
 
 
 def _shoot_report(page: Browser, shoot: _Camera, report: Path) -> None:

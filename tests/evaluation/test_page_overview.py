@@ -55,23 +55,28 @@ def test_the_page_with_charts_and_pictures_is_well_formed_and_needs_nothing_else
 def test_every_class_has_a_bar_per_row_of_runs_and_where_they_differ_most_comes_first(page: str) -> None:
     titles = re.findall(r"<figcaption>(\w+ \((?:thing|stuff)\))</figcaption>", page)
     assert titles == ["car (thing)", "sky (stuff)"], "bus is defined by no run"
-    assert "upsnet, car (thing): 62.0 (60.0 to 64.0 over the seeds)" in page
-    assert "upsnet_c, car (thing): 20.0" in page
+    assert "UPSNet, car (thing): 62.0 (60.0 to 64.0 over the seeds)" in page
+    assert "UPSNet-C, car (thing): 20.0" in page
     chart = page[page.index("car (thing)</figcaption>") :]
-    lengths = [float(width) for width in re.findall(r'<rect class="[^"]*" x="\d+" y="\d+" width="([\d.]+)"', chart)]
+    lengths = [
+        float(width) for width in re.findall(r'<rect class="[^"]*" x="\d+" y="\d+" width="([\d.]+)"', chart)
+    ]
     assert lengths[0] / lengths[1] == pytest.approx(62 / 20, rel=0.01)
 
 
 def test_pq_against_run_time_has_a_point_and_a_name_per_row_of_runs(page: str) -> None:
     assert page.count("<circle") == 2
-    assert "upsnet: PQ 61.0 (60.0 to 62.0 over the seeds); 12.0 (12.0 to 12.0 over the seeds) ms per image" in page
-    assert ">upsnet_c 50.0</text>" in page
+    assert (
+        "UPSNet: PQ 61.0 (60.0 to 62.0 over the seeds); 12.0 (12.0 to 12.0 over the seeds) ms per image"
+        in page
+    )
+    assert ">UPSNet-C 50.0</text>" in page
 
 
 def test_image_and_truth_stand_once_before_the_predictions_of_the_first_seeds(page: str) -> None:
     found = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)" alt="([^"]+)"', page)
     assert [alt for _, alt in found] == [
-        f"{title}, image {image}" for image in (12, 7) for title in ("image", "truth", "upsnet", "upsnet_c")
+        f"{title}, image {image}" for image in (12, 7) for title in ("image", "truth", "UPSNet", "UPSNet-C")
     ]
     for (data, _), color in zip(found[:4], (GREY, GREEN, RED, BLUE), strict=True):
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
@@ -93,3 +98,18 @@ def test_many_classes_are_folded_up(tmp_path: Path) -> None:
         write_metrics(tmp_path / f"run{variant}", made_metrics("mini", variant) | {"per_class": classes})
     page = html_page(compare(collect_runs([tmp_path])))
     assert "<summary>109 classes more</summary>" in page
+
+
+def test_a_network_that_was_told_the_truth_comes_last_and_is_never_the_best(tmp_path: Path) -> None:
+    for variant, quality in (("gt_boxes", 90.0), ("", 50.0), ("table6_row1", 40.0)):
+        classes = made_classes(car=quality)
+        write_metrics(
+            tmp_path / f"run{variant}", made_metrics("mini", variant, PQ=quality) | {"per_class": classes}
+        )
+    page = html_page(compare(collect_runs([tmp_path])))
+    names = re.findall(r'<th class="word" scope="row" title="[^"]*">([^<]+)</th>', page)
+    assert names == ["UPSNet", "1: none of them", "7: true boxes"]
+    assert re.search(r'<td class="best">50\.0</td>', page)
+    assert not re.search(r'<td class="best">90\.0</td>', page)
+    assert re.findall(r'<rect class="([^"]*)"', page) == ["bar best", "bar", "bar told"]
+    assert page.count("<circle") == 2

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -95,7 +96,7 @@ def running(command: list[str], port: int, environment: Mapping[str, str] | None
             raise AssertionError(f"{command[0]} does not listen")
         yield
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # an MLflow server has children
         process.wait(PATIENCE_S)
 
 

@@ -26,7 +26,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --back: #14171a; --text: #e4e7ea; --soft: #98a2ad;
   --line: #343a41; --mine: #1b2733; --bar: #6f9cc9; --good: #6ecb93; --bad: #f0907e; --open: #dcb95a; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 76rem; background: var(--back);
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 80rem; background: var(--back);
   color: var(--text); font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; margin: 0 0 .5rem; }
 h2 { font-size: 1.15rem; margin: 2.75rem 0 .5rem; }
@@ -35,7 +35,7 @@ ul { padding-left: 1.2rem; margin: .75rem 0; }
 .soft { color: var(--soft); font-size: .875rem; }
 .scroll { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap; vertical-align: top; }
+th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; vertical-align: top; }
 th { font-weight: 600; }
 thead th { border-bottom: 2px solid var(--line); }
 tbody tr.first > * { border-top: 1px solid var(--line); }

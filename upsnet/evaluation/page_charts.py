@@ -5,15 +5,16 @@ Colours are classes of the page's style sheet, so that light and dark both work;
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from upsnet.evaluation.runs import RunGroup, Spread
+from upsnet.evaluation.page_rows import PageRow
+from upsnet.evaluation.runs import Spread
 
 SHOWN_CLASSES = 24
 """Further ones, in which the runs differ less, are folded up."""
-BAR, LABEL, PLOT, VALUE = 17, 112, 150, 42
+BAR, LABEL, PLOT, VALUE = 17, 136, 150, 36
 """Pixels: height of a bar's row, and widths of label, bar and number."""
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 380, 52, 210, 14, 44
 """Of the scatter chart and its margins."""
@@ -21,15 +22,9 @@ LINE = 15
 """Pixels between the names beside the scatter chart, at least."""
 
 
-def class_charts(groups: Sequence[RunGroup], names: Mapping[int, str]) -> str:
-    """One small bar chart per class, with a bar per row of runs; empty if no run says its classes.
-
-    Args:
-        groups: in the order of the bars.
-        names: short name of every group, by its `id()`.
-    """
-    measured = _classes(groups)
-    charts = [_class_chart(category, title, groups, names) for category, title in measured]
+def class_charts(rows: Sequence[PageRow]) -> str:
+    """One small bar chart per class, with a bar per row; empty if no run says its classes."""
+    charts = [_class_chart(category, title, rows) for category, title in _classes(rows)]
     shown, folded = charts[:SHOWN_CLASSES], charts[SHOWN_CLASSES:]
     parts = [f'<div class="charts">{"".join(shown)}</div>'] if shown else []
     if folded:
@@ -40,9 +35,13 @@ def class_charts(groups: Sequence[RunGroup], names: Mapping[int, str]) -> str:
     return "\n".join(parts)
 
 
-def scatter_chart(groups: Sequence[RunGroup], names: Mapping[int, str], title: str) -> str:
+def scatter_chart(rows: Sequence[PageRow], title: str) -> str:
     """PQ against milliseconds per image; names stand at the right, joined to their points by lines."""
-    points = [_Point(names[id(g)], t, q) for g in groups if (t := g.spread("total")) and (q := g.spread("PQ"))]
+    points = [
+        _Point(row.name, time, quality)
+        for row in rows
+        if (time := row.group.spread("total")) and (quality := row.group.spread("PQ"))
+    ]
     if not points:
         return ""
     across = _axis([value for p in points for value in (p.time.low, p.time.high)])
@@ -75,52 +74,56 @@ class _Axis:
         return start + (end - start) * (value - self.low) / (self.high - self.low)
 
 
-def _classes(groups: Sequence[RunGroup]) -> list[tuple[str, str]]:
-    """Category ids and titles, those first in which the runs differ most."""
+def _classes(rows: Sequence[PageRow]) -> list[tuple[str, str]]:
+    """Category ids and titles, those first in which the rivals differ most."""
     titles: dict[str, str] = {}
-    for run in (run for group in groups for run in group.runs):
+    for run in (run for row in rows for run in row.group.runs):
         for category, figures in run.classes.items():
             titles[category] = f"{figures['name']} ({'thing' if figures.get('isthing') else 'stuff'})"
     spans = {}
     for category in titles:
-        means = [spread.mean for group in groups if (spread := group.class_spread(category))]
-        if means:
-            spans[category] = max(means) - min(means)
+        spreads = [(spread, row.told) for row in rows if (spread := row.group.class_spread(category))]
+        means = [spread.mean for spread, told in spreads if not told]
+        if spreads:
+            spans[category] = max(means, default=0.0) - min(means, default=0.0)
     return [(category, titles[category]) for category in sorted(spans, key=lambda c: (-spans[c], titles[c]))]
 
 
-def _class_chart(category: str, title: str, groups: Sequence[RunGroup], names: Mapping[int, str]) -> str:
-    spreads = [(names[id(group)], group.class_spread(category)) for group in groups]
-    best = max((spread.mean for _, spread in spreads if spread), default=0.0)
-    rows = "".join(_bar(n, name, spread, best, title) for n, (name, spread) in enumerate(spreads))
+def _class_chart(category: str, title: str, rows: Sequence[PageRow]) -> str:
+    spreads = [(row, row.group.class_spread(category)) for row in rows]
+    best = max((spread.mean for row, spread in spreads if spread and not row.told), default=0.0)
+    bars = "".join(_bar(number, *pair, best, title) for number, pair in enumerate(spreads))
     first = spreads[0][1]
-    line = "" if first is None else _reference(first.mean, len(groups), spreads[0][0])
-    width, height = LABEL + PLOT + VALUE, len(groups) * BAR + 4
-    said = f"PQ of {title}: " + ", ".join(f"{name} {s.mean:.1f}" for name, s in spreads if s)
+    line = "" if first is None else _reference(first.mean, len(rows), rows[0].name)
+    width, height = LABEL + PLOT + VALUE, len(rows) * BAR + 4
+    said = f"PQ of {title}: " + ", ".join(f"{row.name} {s.mean:.1f}" for row, s in spreads if s)
     return (
         f"<figure><figcaption>{escape(title)}</figcaption>"
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(said)}">{line}{rows}</svg></figure>'
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(said)}">{bars}{line}</svg>'
+        "</figure>"
     )
 
 
-def _bar(number: int, name: str, spread: Spread | None, best: float, title: str) -> str:
-    """A name, a bar with the range over the seeds, and the number."""
+def _bar(number: int, row: PageRow, spread: Spread | None, best: float, title: str) -> str:
+    """A name, a bar with the range over the seeds, and the number at the right."""
     top = number * BAR + 2
     middle = top + BAR / 2
-    label = f'<text class="label" x="{LABEL - 6}" y="{middle + 4:.0f}">{escape(_cut(name))}</text>'
+    at = f'y="{middle + 4:.0f}"'
+    faint = " faint" if row.told else ""
+    label = f'<text class="label{faint}" x="{LABEL - 6}" {at}>{escape(_cut(row.name))}</text>'
     if spread is None:
-        return f'<g>{label}<text class="none" x="{LABEL}" y="{middle + 4:.0f}">not defined</text></g>'
-    kind = "bar best" if spread.mean >= best else "bar"
+        return f'<g>{label}<text class="none" x="{LABEL}" {at}>not defined</text></g>'
+    kind = " told" if row.told else " best" if spread.mean >= best else ""
     length = PLOT * spread.mean / 100
     whisker = ""
     if spread.deviation is not None:
         low, high = (LABEL + PLOT * value / 100 for value in (spread.low, spread.high))
         whisker = f'<path class="range" d="M{low:.1f} {middle}H{high:.1f}"/>'
-    at = LABEL + PLOT * max(spread.mean, spread.high) / 100 + 5
     return (
-        f"<g><title>{escape(f'{name}, {title}: {_words(spread)}')}</title>{label}"
-        f'<rect class="{kind}" x="{LABEL}" y="{top + 2}" width="{max(length, 0.5):.1f}" height="{BAR - 4}"/>'
-        f'{whisker}<text class="{kind} number" x="{at:.1f}" y="{middle + 4:.0f}">{spread.mean:.1f}</text></g>'
+        f"<g><title>{escape(f'{row.name}, {title}: {_words(spread)}')}</title>{label}"
+        f'<rect class="bar{kind}" x="{LABEL}" y="{top + 2}" width="{max(length, 0.5):.1f}" '
+        f'height="{BAR - 4}"/>{whisker}<text class="number{faint or kind}" '
+        f'x="{LABEL + PLOT + VALUE - 2}" {at}>{spread.mean:.1f}</text></g>'
     )
 
 
@@ -138,8 +141,9 @@ def _point(point: _Point, across: _Axis, up: _Axis) -> str:
     low, high = (_y(up, value) for value in (point.quality.low, point.quality.high))
     said = f"{point.name}: PQ {_words(point.quality)}; {_words(point.time)} ms per image"
     return (
-        f'<g class="point"><title>{escape(said)}</title><path class="range" d="M{left:.1f} {y:.1f}H{right:.1f}'
-        f'M{x:.1f} {low:.1f}V{high:.1f}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="5"/></g>'
+        f'<g class="point"><title>{escape(said)}</title><path class="range" '
+        f'd="M{left:.1f} {y:.1f}H{right:.1f}M{x:.1f} {low:.1f}V{high:.1f}"/>'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/></g>'
     )
 
 
@@ -189,7 +193,10 @@ def _axis(values: Sequence[float]) -> _Axis:
     room = max((high - low) * 0.12, abs(high) * 0.02, 0.5)
     low, high = max(low - room, 0.0), high + room
     step = next(
-        s for power in range(-1, 7) for s in (10**power, 2 * 10**power, 5 * 10**power) if (high - low) / s <= 7
+        s
+        for power in range(-1, 7)
+        for s in (10**power, 2 * 10**power, 5 * 10**power)
+        if (high - low) / s <= 7
     )
     first = int(low / step) + (low > int(low / step) * step)
     count = int((high - first * step) / step) + 1
@@ -214,5 +221,5 @@ def _words(spread: Spread) -> str:
     return f"{spread.mean:.1f} ({spread.low:.1f} to {spread.high:.1f} over the seeds)"
 
 
-def _cut(name: str, length: int = 17) -> str:
+def _cut(name: str, length: int = 23) -> str:
     return name if len(name) <= length else f"{name[: length - 1]}…"

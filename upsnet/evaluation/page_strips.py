@@ -1,4 +1,4 @@
-"""Picture strips of several runs side by side, inside a web page: image and truth once, then each prediction."""
+"""Picture strips of several runs side by side, in a web page: image and truth once, then each prediction."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from upsnet.evaluation.page_rows import PageRow
 from upsnet.evaluation.runs import RunGroup
 
 MOST_IMAGES = 6
@@ -21,14 +22,9 @@ PANELS = ("image", "truth", "prediction")
 """Of the strips that `evaluate` draws."""
 
 
-def side_by_side(groups: Sequence[RunGroup], names: Mapping[int, str]) -> str:
-    """A row of pictures per image that all runs have drawn; of each group, the run of its first seed.
-
-    Args:
-        groups: in the order of the pictures.
-        names: short name of every group, by its `id()`.
-    """
-    folders = {names[id(group)]: folder for group in groups if (folder := _folder(group))}
+def side_by_side(rows: Sequence[PageRow]) -> str:
+    """The pictures of every image that all runs have drawn; of each group, the run of its first seed."""
+    folders = {row.name: folder for row in rows if (folder := _folder(row.group))}
     if not folders:
         return ""
     common = set.intersection(*({file.name for file in f.glob("*.png")} for f in folders.values()))
