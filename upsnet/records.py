@@ -29,7 +29,10 @@ TIMES = {
 
 
 def switches(config: Config) -> dict[str, str]:
-    """The settings by which runs are compared; a loss has its weight, and everything left out is `off`."""
+    """The settings by which runs are compared; what is left out is `off`, a loss has the weight 0.
+
+    MLflow's parallel coordinates drop a run whose value is a word where others have numbers.
+    """
     model, training, inference, told = config.model, config.training, config.inference, config.evaluation
     told_parts = {"boxes": told.gt_boxes, "classes": told.gt_classes, "semantic": told.gt_semantic}
     values = {
@@ -39,9 +42,9 @@ def switches(config: Config) -> dict[str, str]:
         "deformable": "+".join(map(str, model.deformable_stages)),
         "merge": inference.merge,
         "unknown": "on" if model.unknown else "",
-        "semantic_loss": training.losses.semantic or "",
-        "roi_loss": training.losses.semantic_roi or "",
-        "panoptic_loss": training.losses.panoptic or "",
+        "semantic_loss": training.losses.semantic or 0,
+        "roi_loss": training.losses.semantic_roi or 0,
+        "panoptic_loss": training.losses.panoptic or 0,
         "class_assignment": inference.class_assignment,
         "multi_scale": "on" if inference.scales or inference.mirror else "",
         "oracle": "+".join(name for name, on in told_parts.items() if on),

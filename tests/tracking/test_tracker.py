@@ -100,7 +100,7 @@ def test_a_training_is_tagged_with_the_name_of_what_it_started_from(out, tmp_pat
 
 def test_a_loss_that_is_left_out_is_off():
     config = load_config("mini", ["upsnet_c"], ["training.losses.semantic_roi=0"])
-    assert switches(config)["panoptic_loss"] == switches(config)["roi_loss"] == "off"
+    assert switches(config)["panoptic_loss"] == switches(config)["roi_loss"] == "0"
 
 
 def test_json_lines_are_appended_with_time_and_step(out):
