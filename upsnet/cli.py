@@ -29,6 +29,7 @@ from upsnet.storage.local import (
     local_folder,
     output_file,
     output_folder,
+    working_copy,
 )
 from upsnet.storage.paths import comparable, is_remote
 
@@ -116,7 +117,8 @@ def configure(
                 print(write_preset(Path(from_data), file))
         return
     variants = [name for joined in variant or [] for name in joined.split("+") if name]
-    config = load_config(str(local_file(preset)) if is_remote(preset) else preset, variants, overrides or [])
+    preset, *variants = [str(local_file(name)) if is_remote(name) else name for name in (preset, *variants)]
+    config = load_config(preset, variants, overrides or [])
     if out is not None:
         with output_file(out) as file:
             write_file(to_yaml(config), file)
@@ -209,7 +211,9 @@ def train(
     start = local_checkpoint(init_from) if init_from else None
     with run_folder(out) as run, prepared.reading_ahead("train", "val"):
         run_file = run.path / RUN_FILE
-        tracker = open_tracker(settings.tracking, run.path, run_file=run_file, run_name=run_name(settings))
+        tracker = open_tracker(
+            settings.tracking, run.path, run_file=run_file, run_name=run_name(settings), place=out
+        )
         with _closing(tracker):
             name = comparable(init_from).absolute().name if init_from else ""
             log_inputs(tracker, settings, prepared, name)
@@ -276,7 +280,9 @@ def evaluate(
         same_run = switches(settings) == switches(loaded.config) and settings.variant == loaded.config.variant
         run_file = _run_file(trained, folder) if same_run else folder / RUN_FILE
         own_run = not same_run or not run_file.is_file()  # such as for a model of MLflow's registry
-        tracker = open_tracker(settings.tracking, folder, run_file=run_file, run_name=run_name(settings))
+        tracker = open_tracker(
+            settings.tracking, folder, run_file=run_file, run_name=run_name(settings), place=out
+        )
         with _closing(tracker):
             if own_run:
                 log_inputs(tracker, settings, prepared)
@@ -503,14 +509,18 @@ def register(
 
 @app.command()
 def sync(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of runs, or folders above them.")],
+    folders: Annotated[list[str], typer.Argument(help="Folders of runs, or folders above them.")],
 ) -> None:
     """Bring to MLflow what it missed while it did not answer."""
     from upsnet.tracking import sync_runs
+    from upsnet.tracking.outbox import is_part_of_outbox
 
-    for synced in sync_runs(folders):
-        sent = f"sent {synced.count} items" if synced.count else "nothing was missing"
-        print(f"{synced.folder}: {sent}, MLflow run {synced.run_id or 'not opened'}")
+    for place in folders:
+        with working_copy(place, is_part_of_outbox) as folder:
+            for synced in sync_runs([folder]):
+                sent = f"sent {synced.count} items" if synced.count else "nothing was missing"
+                shown = str(synced.folder).replace(str(folder), place.rstrip("/"), 1)
+                print(f"{shown}: {sent}, MLflow run {synced.run_id or 'not opened'}")
 
 
 def main() -> None:

@@ -41,7 +41,9 @@ class Machine:
         command = [sys.executable, "-m", "upsnet.cli", *arguments]
         with subprocess.Popen(command, env=self.environment, stderr=subprocess.DEVNULL) as process:
             for _ in range(10 * PATIENCE_S * 20):
-                if process.poll() is not None or list((server.bucket / "train/checkpoints").glob("iteration-*.pt")):
+                if process.poll() is not None or list(
+                    (server.bucket / "train/checkpoints").glob("iteration-*.pt")
+                ):
                     break
                 time.sleep(0.05)
             process.send_signal(signal.SIGKILL)

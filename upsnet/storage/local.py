@@ -17,8 +17,8 @@ from upsnet.storage.cache import cache, cache_root
 from upsnet.storage.checksum import is_same
 from upsnet.storage.files import make_folder
 from upsnet.storage.paths import S3Path, parse_place
-from upsnet.storage.s3 import RemoteFile, check_writable, delete, head, list_files
-from upsnet.storage.transfer import existing, upload_file, upload_folder
+from upsnet.storage.s3 import check_writable, delete, head, list_files
+from upsnet.storage.transfer import download_folder, existing, upload_file, upload_folder
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +100,34 @@ def output_folder(
 
 
 @contextmanager
+def working_copy(place: str | Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
+    """A folder to change: of this machine as it is, else a copy whose changes go to S3, after errors as well.
+
+    The message of an UpsnetError names the folder in S3 in the place of the copy.
+
+    Args:
+        place: the folder.
+        wanted: which files of it, by their relative names; of a folder in S3 only.
+
+    Raises:
+        StorageError: nothing is there, or it cannot be read or written.
+    """
+    parsed = parse_place(place)
+    if isinstance(parsed, Path):
+        yield parsed
+        return
+    folder = working_folder() / parsed.name
+    if not download_folder(parsed, folder, wanted=wanted):
+        raise StorageError(f"{parsed}: there is nothing of what is expected there; check the address")
+    try:
+        yield folder
+    except UpsnetError as error:
+        raise type(error)(str(error).replace(str(folder), str(parsed))) from error
+    finally:
+        _send(folder, parsed, (), wanted)
+
+
+@contextmanager
 def output_file(place: str | Path) -> Iterator[Path]:
     """A file to write: of this machine as it is, else one that goes to S3 at the end.
 
@@ -150,8 +178,7 @@ def check_output(place: str | Path) -> None:
 
 
 def _refuse_foreign(folder: S3Path, owned: Callable[[str], bool] | None) -> None:
-    names = [remote.path.key.removeprefix(folder.prefix) for remote in list_files(folder)] if owned else []
-    foreign = [name for name in names if owned is not None and not owned(name)]
+    foreign = [name for name in _named(folder) if not owned(name)] if owned else []
     if foreign:
         raise StorageError(f"{folder}: holds other files ({foreign[0]}); choose an empty or a new folder")
 
@@ -159,23 +186,27 @@ def _refuse_foreign(folder: S3Path, owned: Callable[[str], bool] | None) -> None
 def _send(
     folder: Path, target: S3Path, last: Sequence[str], owned: Callable[[str], bool] | None = None
 ) -> None:
-    """Sends the results; what does not belong to them any more is deleted."""
+    """Sends the results; what is owned and does not belong to them any more is deleted."""
     try:
-        before = list_files(target) if owned else []
-        _delete_outdated(folder, target, last, before)
+        before = [name for name in _named(target) if owned(name)] if owned else []
+        _delete_outdated(folder, target, [name for name in before if name in last])
         upload_folder(folder, target, last=last)
-        for remote in before:
-            if not (folder / remote.path.key.removeprefix(target.prefix)).exists():
-                delete(remote.path)
+        for name in before:
+            if not (folder / name).exists():
+                delete(target / name)
     except StorageError as error:
         raise StorageError(f"{error}\n  The results stay in {folder}") from error
     shutil.rmtree(folder.parent, ignore_errors=True)
     logger.info("uploaded %s", target)
 
 
-def _delete_outdated(folder: Path, target: S3Path, last: Sequence[str], before: Sequence[RemoteFile]) -> None:
-    """Takes the sign of a complete folder away while its other files are replaced."""
-    for remote in before:
-        name = remote.path.key.removeprefix(target.prefix)
-        if name in last and not is_same(folder / name, existing(remote.path)):
-            delete(remote.path)
+def _delete_outdated(folder: Path, target: S3Path, signs: Sequence[str]) -> None:
+    """Takes the signs of a complete folder away while its other files are replaced."""
+    for name in signs:
+        if not is_same(folder / name, existing(target / name)):
+            delete(target / name)
+
+
+def _named(folder: S3Path) -> list[str]:
+    """The relative names of all objects in a folder."""
+    return [remote.path.key.removeprefix(folder.prefix) for remote in list_files(folder)]

@@ -122,5 +122,5 @@ class BackgroundSender:
         logger.warning(
             "MLflow at %s cannot be used now (%s). The work goes on; what it misses is kept in %s, and sent "
             "when it answers, or by 'upsnet sync %s'",
-            *(tracking_place(), why, self._outbox.folder, self._outbox.folder),
+            *(tracking_place(), why, self._outbox.place, self._outbox.place),
         )

@@ -21,7 +21,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from upsnet.tracking.points import LOGS, mend
@@ -30,6 +30,12 @@ JOURNAL_NAME = "mlflow_sent.json"
 PENDING_NAME = "mlflow_pending"
 PREVIOUS = "-previous"
 """Ends the names of what another configuration left in this folder."""
+
+
+def is_part_of_outbox(name: str) -> bool:
+    """Whether a file belongs to an outbox, by its relative name below any folder."""
+    path = PurePosixPath(name)
+    return path.suffix == ".jsonl" or any(part.startswith("mlflow_") for part in path.parts)
 
 
 def new_key() -> str:
@@ -76,10 +82,14 @@ class Outbox:
     Args:
         folder: of the run.
         suffix: `PREVIOUS` for what an earlier configuration left.
+
+    Attributes:
+        place: what the user calls the folder, which may be one in S3.
     """
 
     def __init__(self, folder: Path, suffix: str = "") -> None:
         self.folder = folder
+        self.place = str(folder)
         self.suffix = suffix
         self.journal_file = folder / f"{Path(JOURNAL_NAME).stem}{suffix}.json"
         self.pending = folder / f"{PENDING_NAME}{suffix}"

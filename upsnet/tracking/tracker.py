@@ -38,11 +38,14 @@ class Tracker:
     Args:
         out: folder of `log.jsonl`; None drops everything, as on every rank but the first.
         plan: which MLflow run; None leaves MLflow out.
+        place: what the user calls `out`, for messages.
     """
 
-    def __init__(self, out: Path | None, plan: Journal | None = None) -> None:
+    def __init__(self, out: Path | None, plan: Journal | None = None, place: str = "") -> None:
         self._log = out / LOG_NAME if out else None
         self._outbox = Outbox(out) if out and plan else None
+        if self._outbox is not None:
+            self._outbox.place = place or str(out)
         self._plan = plan
         self._sender: BackgroundSender | None = None
         self._system: SystemFigures | None = None
@@ -189,7 +192,9 @@ class Tracker:
                 logger.warning("MLflow misses what cannot be kept in %s: %s", self._outbox.folder, error)
 
 
-def open_tracker(config: TrackingConfig, out: Path, *, run_file: Path, run_name: str) -> Tracker:
+def open_tracker(
+    config: TrackingConfig, out: Path, *, run_file: Path, run_name: str, place: str = ""
+) -> Tracker:
     """Opens the tracker of this process; every rank but the first gets one that drops everything.
 
     Args:
@@ -198,6 +203,7 @@ def open_tracker(config: TrackingConfig, out: Path, *, run_file: Path, run_name:
         run_file: JSON file with the id of the MLflow run, so that a later process goes on with the same run.
             `MLFLOW_RUN_ID` goes before it.
         run_name: name of a new run.
+        place: what the user calls `out`, which may be a folder in S3; default: `out`.
     """
     if not distributed.is_main():
         return Tracker(None)
@@ -217,7 +223,7 @@ def open_tracker(config: TrackingConfig, out: Path, *, run_file: Path, run_name:
     out.mkdir(parents=True, exist_ok=True)
     if plan.given or not run_file.exists():  # a later process is to find the run that is not open yet
         write_run_id(run_file, plan.given, tracking_uri())
-    return Tracker(out, plan)
+    return Tracker(out, plan, place)
 
 
 def _wait_for_lock(outbox: Outbox) -> IO[str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ from upsnet.storage.s3 import endpoint, list_files
 from upsnet.storage.transfer import download_folder
 from upsnet.storage.uploads import FolderUploads
 from upsnet.tracking.models import is_model_uri, model_checkpoint
-from upsnet.tracking.outbox import PENDING_NAME
+from upsnet.tracking.outbox import PENDING_NAME, PREVIOUS
 from upsnet.training import checkpoint
 
 logger = logging.getLogger(__name__)
+
+OUTBOXES = (PENDING_NAME, f"{PENDING_NAME}{PREVIOUS}")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def run_folder(place: str | Path) -> Iterator[RunFolder]:
     """The folder of a training; every rank calls it, after `distributed.init`.
 
     Of one in S3, rank 0 fetches what is there, sends what is new while the block runs, and waits for the rest
-    at its end. The files stay on this machine as well, below UPSNET_CACHE.
+    at its end. Until then the files are on this machine as well, below UPSNET_CACHE, also after a kill.
 
     Raises:
         StorageError: S3 cannot be read, or at the end not be written.
@@ -78,6 +81,7 @@ def _kept_in_s3(place: S3Path) -> Iterator[RunFolder]:
             _close_anyway(uploads)
         raise
     uploads.close()
+    shutil.rmtree(home, ignore_errors=True)  # everything is in S3
 
 
 def _close_anyway(uploads: FolderUploads) -> None:
@@ -128,7 +132,7 @@ def _newest(folder: S3Path) -> S3Path:
 
 def _belongs(name: str) -> bool:
     """Whether a training goes on with this file: not with stale checkpoints, nor with other folders."""
-    return PurePosixPath(name).parent.as_posix() in (".", checkpoint.FOLDER, PENDING_NAME)
+    return PurePosixPath(name).parent.as_posix() in (".", checkpoint.FOLDER, *OUTBOXES)
 
 
 def _is_run_file(name: str) -> bool:

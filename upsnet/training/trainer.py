@@ -27,6 +27,8 @@ from upsnet.errors import TrainingError
 from upsnet.model.build import build_model
 from upsnet.model.detector_weights import load_detector_weights
 from upsnet.model.network import Network
+from upsnet.storage.local import local_file
+from upsnet.storage.paths import is_remote
 from upsnet.structures import Batch
 from upsnet.tracking import Tracker
 from upsnet.training import checkpoint
@@ -210,12 +212,19 @@ def start_state(
 def _starting_model(settings: ModelConfig, table: CategoryTable) -> Network:
     """The network with its starting weights; those of a detector take the place of the backbone's."""
     classes = (table.num_stuff, table.num_things)
+    settings = settings.model_copy(update=_copies_of_weights(settings))
     if settings.detector_weights == "none":
         return build_model(settings, *classes)
     model = build_model(settings.model_copy(update={"weights": "none"}), *classes)
     thing_names = table.names[table.num_stuff :]
     _say("%s", load_detector_weights(model, settings.detector_weights, thing_names))
     return model
+
+
+def _copies_of_weights(settings: ModelConfig) -> dict[str, str]:
+    """The files of starting weights that are in S3, as copies on this machine."""
+    named = {"weights": settings.weights, "detector_weights": settings.detector_weights}
+    return {key: str(local_file(name)) for key, name in named.items() if is_remote(name)}
 
 
 def compute_losses(state: TrainState, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
