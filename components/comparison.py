@@ -16,8 +16,9 @@ from upsnet.evaluation.compare_page import html_page
 from upsnet.evaluation.report import markdown_table, print_table
 from upsnet.evaluation.run_details import with_details
 from upsnet.evaluation.runs import run_of_metrics
+from upsnet.records import comparison_row
 from upsnet.storage import write_file
-from upsnet.tracking import close_run
+from upsnet.tracking import close_run, show_children
 
 
 def compare_variants(
@@ -62,6 +63,12 @@ def comparison_page(rows: Sequence[Row]) -> str:
         return html_page(compare(detailed))
 
 
+def _table_row(row: Row) -> dict[str, Any]:
+    """A variant in the table that MLflow shows."""
+    figures = comparison_row(row["metrics"]) if row["status"] == DONE else {}
+    return {"variant": row["variant"], "status": row["status"], **figures}
+
+
 def _end_parent(parent_run: str, rows: Sequence[Row], best: Row | None, texts: Mapping[str, str]) -> None:
     failed = [row["variant"] for row in rows if row["status"] != DONE]
     tags = {
@@ -69,7 +76,8 @@ def _end_parent(parent_run: str, rows: Sequence[Row], best: Row | None, texts: M
         "best_variant": best["variant"] if best else "",
         "data_version": best["data_version"] if best else "",
     }
-    figures = (
-        {"best/PQ": float(best["metrics"]["PQ"])} if best else {}
-    )  # no bar of its own beside the children's
+    children = [row["mlflow_run"] for row in rows if row["mlflow_run"]]
+    show_children(parent_run, children, [_table_row(row) for row in rows])
+    # Under a name of its own, so that the parent has no bar beside the children's.
+    figures = {"best/PQ": float(best["metrics"]["PQ"])} if best else {}
     close_run(parent_run, "FINISHED" if best else "FAILED", metrics=figures, tags=tags, texts=texts)

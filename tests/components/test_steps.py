@@ -229,6 +229,20 @@ def test_mlflow_has_one_parent_with_flat_children_that_can_be_filtered_alone(ste
     assert [child["tags"]["ablation"] for child in children] == ["ablation of mini"] * 2
 
 
+def test_the_parent_has_the_table_of_its_children_and_their_strips(steps: Steps) -> None:
+    parent = steps.items[0]["parent_run"]
+    client = mlflow_client()
+    table = json.loads(Path(client.download_artifacts(parent, "comparison.json")).read_text())
+    status, quality = (table["columns"].index(name) for name in ("status", "PQ"))
+    done, failed = table["data"]
+    assert (done[0], done[status]) == ("good", "done")
+    assert done[quality] is not None
+    assert (failed[0], failed[quality]) == ("broken", None)
+    assert "failed: training broken" in failed[status]
+    (folder, *_) = client.list_artifacts(parent, "strips")
+    assert [Path(f.path).name for f in client.list_artifacts(parent, folder.path)] == ["00 mini+good.png"]
+
+
 def test_the_winner_is_registered_with_its_figures(steps: Steps) -> None:
     version = mlflow_client().get_model_version_by_alias(MODEL, "champion")
     assert version.run_id == steps.good["row"]["mlflow_run"]

@@ -35,7 +35,6 @@ class Outage:
         said: what it printed.
         code: how it ended.
         lost: folder of a run that began and ended while the server was dead.
-        seconds: how long that run's calls took.
         synced: what two calls of `sync_runs` said.
     """
 
@@ -44,7 +43,6 @@ class Outage:
     said: str
     code: int
     lost: Path
-    seconds: float
     synced: list[Synced]
 
 
@@ -61,7 +59,7 @@ def outage(tmp_path_factory: pytest.TempPathFactory) -> Outage:
     try:
         _wait_for_step(folder / "training", 10)
         server.kill()
-        seconds = _log_while_it_is_dead(folder / "lost")
+        _log_while_it_is_dead(folder / "lost")
         _wait_for_step(folder / "training", 10 + _last_step(folder / "training"))
         server.start()
         synced = [*sync_runs([folder / "lost"]), *sync_runs([folder / "lost"])]
@@ -72,7 +70,7 @@ def outage(tmp_path_factory: pytest.TempPathFactory) -> Outage:
         server.kill()
         patch.undo()
     client = mlflow.MlflowClient(server.database)
-    return Outage(client, folder / "training", said, training.returncode, folder / "lost", seconds, synced)
+    return Outage(client, folder / "training", said, training.returncode, folder / "lost", synced)
 
 
 def _start_training(folder: Path) -> "subprocess.Popen[str]":
@@ -103,8 +101,7 @@ def _wait_for_step(out: Path, step: int) -> None:
         time.sleep(0.1)
 
 
-def _log_while_it_is_dead(out: Path) -> float:
-    started = time.monotonic()
+def _log_while_it_is_dead(out: Path) -> None:
     tracker = open_tracker(TrackingConfig(), out, run_file=out / "mlflow_run.json", run_name="lost")
     tracker.log_params({"switch": "off"})
     tracker.set_tags({"data_version": "abc"})
@@ -112,7 +109,6 @@ def _log_while_it_is_dead(out: Path) -> float:
     for step in range(1500):
         tracker.log_metrics({"loss": float(step)}, step)
     tracker.close()
-    return time.monotonic() - started
 
 
 def counts(client: Any, out: Path, names: list[str]) -> dict[str, Counter[int]]:
@@ -155,8 +151,7 @@ def test_the_training_is_one_run_that_ended_as_it_was_asked_to(outage: Outage) -
     assert [file.name for file in files] == ["config.yaml"]
 
 
-def test_a_run_without_a_server_ends_soon_and_is_brought_by_sync(outage: Outage) -> None:
-    assert outage.seconds < 60
+def test_a_run_without_a_server_is_brought_by_sync(outage: Outage) -> None:
     first, second = outage.synced
     assert first.count > 1500
     assert (second.count, second.run_id) == (0, first.run_id)

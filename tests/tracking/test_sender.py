@@ -1,17 +1,20 @@
 """What arrives in a real MLflow when answers are lost, processes are killed, and servers change."""
 
 import json
+import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed")
 
 from upsnet.config import TrackingConfig  # noqa: E402
 from upsnet.errors import UpsnetError  # noqa: E402
-from upsnet.tracking import Tracker, open_tracker, sync_runs  # noqa: E402
+from upsnet.tracking import Tracker, items, open_tracker, sync_runs  # noqa: E402
 from upsnet.tracking.outbox import Journal, Outbox  # noqa: E402
 from upsnet.tracking.points import append_line  # noqa: E402
 from upsnet.tracking.sender import Sender  # noqa: E402
@@ -19,9 +22,19 @@ from upsnet.tracking.sender import Sender  # noqa: E402
 DEAD = "http://127.0.0.1:9"
 
 
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One without runs, to be copied, since MLflow takes seconds to make one."""
+    path = tmp_path_factory.mktemp("mlflow") / "runs.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture(autouse=True)
-def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Path) -> str:
     """An MLflow of this test alone."""
+    for name in ("runs.db", "other.db"):
+        shutil.copy(database, tmp_path / name)
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -91,6 +104,72 @@ def test_the_iterations_that_a_resumed_training_repeats_come_once(tmp_path: Path
     run_id = json.loads((tmp_path / "out" / "run.json").read_text())["run_id"]
     assert steps(run_id) == [1, 2, 3, 4, 5]
     assert steps(run_id, "PQ") == [4]
+
+
+def test_a_training_killed_before_its_first_checkpoint_repeats_no_point(tmp_path: Path) -> None:
+    for last in (3, 5):
+        tracker = open_in(tmp_path / "out")
+        tracker.log_params({"rate": 0.1})
+        tracker.begin(resumed=False)
+        for step in range(1, last + 1):
+            tracker.log_metrics({"loss": 1.0}, step)
+        run_id = tracker.run_id
+        tracker.close("KILLED")
+    assert steps(run_id) == [1, 2, 3, 4, 5]
+
+
+def test_other_settings_than_those_of_the_killed_training_are_another_run(tmp_path: Path) -> None:
+    runs = []
+    for rate in (0.1, 0.2):
+        tracker = open_in(tmp_path / "out")
+        tracker.log_params({"rate": rate})
+        tracker.begin(resumed=False)
+        tracker.log_metrics({"loss": 1.0}, 1)
+        assert tracker.flush()
+        runs.append(mlflow.MlflowClient().get_run(tracker.run_id))
+        tracker.close("KILLED")
+    assert [run.data.params for run in runs] == [{"rate": "0.1"}, {"rate": "0.2"}]
+    assert [steps(run.info.run_id) for run in runs] == [[1], [1]]
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_a_folder_that_lacks_the_newest_lines_repeats_no_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """As one that was fetched from S3 after a kill, or a new one for the run of a pipeline."""
+    first = open_in(tmp_path / "out")
+    first.begin(resumed=False)
+    for step in (1, 2, 3, 4):
+        first.log_metrics({"loss": 1.0}, step)
+        assert first.flush()
+        if step == kept:
+            shutil.copytree(tmp_path / "out", tmp_path / "fetched")
+    run_id = first.run_id
+    first.close("KILLED")
+    monkeypatch.setenv("MLFLOW_RUN_ID", str(run_id))
+    second = open_in(tmp_path / "fetched")
+    second.begin(resumed=kept > 0)
+    for step in range(kept + 1, 6):
+        second.log_metrics({"loss": 1.0}, step)
+    second.close()
+    assert steps(run_id) == [1, 2, 3, 4, 5]
+
+
+def test_a_picture_that_is_sent_twice_is_there_once(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    Image.new("RGB", (40, 20)).save(path)
+    client = mlflow.MlflowClient()
+    run_id = client.create_run(client.create_experiment("pictures", tmp_path.as_uri())).info.run_id
+    item = {"kind": "image", "name": "progress/17", "step": 3, "time": 1000}
+    for _ in range(2):
+        items.send(client, run_id, item, path)
+    ours = {file.path for file in client.list_artifacts(run_id, "images")}
+    client.log_image(run_id, Image.open(path), key="progress/17", step=3, timestamp=1000)
+    theirs = {file.path for file in client.list_artifacts(run_id, "images")} - ours
+    without_id = [sorted(re.sub(r"[0-9a-f-]{36}", "ID", path) for path in paths) for paths in (ours, theirs)]
+    assert without_id[0] == without_id[1]
+    assert len(ours) == 2
+    assert client.get_run(run_id).data.tags["mlflow.loggedImages"] == "True"
 
 
 def test_the_half_line_of_a_killed_process_is_cut_off(tmp_path: Path) -> None:

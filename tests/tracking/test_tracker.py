@@ -5,7 +5,6 @@ import logging
 import socket
 import subprocess
 import sys
-import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -98,7 +97,7 @@ def test_a_training_is_tagged_with_the_name_of_what_it_started_from(out, tmp_pat
     assert json.loads(entry.dataset.profile)["train_images"] == 1
 
 
-def test_a_loss_that_is_left_out_is_off():
+def test_a_loss_that_is_left_out_has_the_weight_zero():
     config = load_config("mini", ["upsnet_c"], ["training.losses.semantic_roi=0"])
     assert switches(config)["panoptic_loss"] == switches(config)["roi_loss"] == "0"
 
@@ -193,16 +192,14 @@ def test_a_refused_call_is_one_warning_and_the_next_calls_work(out, caplog):
     ]
 
 
-def test_a_server_that_goes_away_costs_one_warning_and_then_no_time(out, monkeypatch, caplog):
+def test_a_server_that_goes_away_costs_one_warning_and_no_line(out, monkeypatch, caplog):
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
     tracker = open_in(out)
     tracker.log_metrics({"x": 1.0}, step=1)
-    started = time.monotonic()
     for step in range(2, 100):
         tracker.log_metrics({"x": 1.0}, step=step)
     tracker.close()
-    assert time.monotonic() - started < 2
     assert len(lines_of(out)) == 99
     assert caplog.text.count("cannot be used now (NewConnectionError)") == 1
 

@@ -11,7 +11,7 @@ names.py        names and values as MLflow takes them; git.py: the commit; syste
 from upsnet.tracking.connection import DEFAULT_URI, mlflow_client, tracking_place, tracking_uri
 from upsnet.tracking.git import git_tags
 from upsnet.tracking.names import first_line, legal_name
-from upsnet.tracking.parents import group_runs
+from upsnet.tracking.parents import group_runs, show_children
 from upsnet.tracking.points import LOG_NAME
 from upsnet.tracking.run_file import read_run_id
 from upsnet.tracking.runs import PARENT_TAG, close_run, open_run, read_runs
@@ -34,6 +34,7 @@ __all__ = [
     "open_tracker",
     "read_run_id",
     "read_runs",
+    "show_children",
     "sync_runs",
     "tracking_place",
     "tracking_uri",

@@ -60,10 +60,10 @@ class BackgroundSender:
         """Whether anything may have been sent."""
         return self._thread is not None
 
-    def resumed(self) -> None:
-        """Says, before the start, that the training goes on from a checkpoint."""
+    def begin(self, made_of: str) -> None:
+        """Says, before the start, that a training begins, of settings and data with this hash."""
         if self._sender is not None:
-            self._sender.resumed()
+            self._sender.begin(made_of)
 
     def start(self) -> None:
         """Begins to send; a second call does nothing."""

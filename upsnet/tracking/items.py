@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,22 @@ def _log_artifact(client: Any, run_id: str, payload: Path, name: str) -> None:
 
 
 def _log_image(client: Any, run_id: str, payload: Path, item: Mapping[str, Any]) -> None:
-    """Stores a picture of a series, through which the UI goes by a slider of steps."""
+    """Stores a picture of a series, through which the UI goes by a slider of steps.
+
+    The names are those of MLflow's `log_image`, which ends them with a random id: a second try would leave a
+    second picture.
+    """
+    from mlflow.tracking.multimedia import compress_image_size
     from PIL import Image
 
-    with Image.open(payload) as picture:
-        client.log_image(
-            run_id, picture.convert("RGB"), key=item["name"], step=item["step"], timestamp=item["time"]
-        )
+    place = f"{item['name'].replace('/', '~')}+step+{item['step']}+timestamp+{item['time']}"
+    name = f"{place}+{uuid.uuid5(uuid.NAMESPACE_URL, place)}"
+    with Image.open(payload) as picture, tempfile.TemporaryDirectory() as folder:
+        full = picture.convert("RGB")
+        full.save(Path(folder) / f"{name}.png")
+        compress_image_size(full).save(Path(folder) / f"{name}+compressed.webp")
+        client.log_artifacts(run_id, folder, "images")
+    client.set_tag(run_id, "mlflow.loggedImages", "True")
 
 
 def _log_dataset(client: Any, run_id: str, item: Mapping[str, Any]) -> None:

@@ -59,7 +59,8 @@ class Journal:
         asked: whether MLflow was asked to make it.
         sent: bytes of every log that MLflow has.
         tried: bytes of every log that left for MLflow, and perhaps arrived.
-        resumed_at: byte of log.jsonl where the training was first resumed, None if never.
+        made_of: hash of the settings and data of the training, empty before it began.
+        begun_at: byte of log.jsonl where the training began, see `Repeats`; None before.
     """
 
     name: str
@@ -73,7 +74,8 @@ class Journal:
     asked: bool = False
     sent: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LOGS, 0))
     tried: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LOGS, 0))
-    resumed_at: int | None = None
+    made_of: str = ""
+    begun_at: int | None = None
 
 
 class Outbox:

@@ -64,10 +64,9 @@ def group_runs(
                 client.set_tag(child, ABLATION_TAG, name)
         for key, value in {"kind": "ablation", **tags}.items():
             client.set_tag(parent, legal_name(key), str(value)[:5000])
-        log_rows(client, parent, rows, "comparison.json")
         for file in files:
             client.log_artifact(parent, str(file))
-        gather_strips(client, parent, known)
+        _show(client, parent, known, rows)
         client.set_terminated(parent, "FINISHED")
     except Exception as error:
         logger.warning("MLflow cannot be used, %r is not logged as a run: %s", name, first_line(error))
@@ -75,14 +74,33 @@ def group_runs(
     return parent
 
 
-def log_rows(client: Any, run_id: str, rows: Sequence[Mapping[str, Any]], name: str) -> None:
+def show_children(parent: str, children: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Gives a parent that `open_run` opened the table of its children, and the strips of all side by side.
+
+    What MLflow refuses is a warning; without a run id, nothing happens.
+    """
+    if not parent:
+        return
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    try:
+        _show(mlflow_client(), parent, children, rows)
+    except Exception as error:
+        logger.warning("MLflow cannot be used, run %s has no table: %s", parent, first_line(error))
+
+
+def _show(client: Any, parent: str, children: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    _log_rows(client, parent, rows, "comparison.json")
+    _gather_strips(client, parent, children)
+
+
+def _log_rows(client: Any, run_id: str, rows: Sequence[Mapping[str, Any]], name: str) -> None:
     """Stores rows as a table that the UI shows, in the place of one of the same name."""
-    columns = list(rows[0]) if rows else []
+    columns = list(dict.fromkeys(column for row in rows for column in row))
     client.log_dict(run_id, {"columns": columns, "data": [[r.get(c) for c in columns] for r in rows]}, name)
     client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps([{"path": name, "type": "table"}]))
 
 
-def gather_strips(client: Any, parent: str, children: Sequence[str]) -> None:
+def _gather_strips(client: Any, parent: str, children: Sequence[str]) -> None:
     """Copies strips of the same few images from the children: `strips/<image>/<number> <child>.png`."""
     pictures = {child: _strips(client, child) for child in children}
     shown = [names for names in pictures.values() if names]

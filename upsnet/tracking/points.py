@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,21 +77,26 @@ def _points(line: bytes) -> list[Point]:
 
 
 class Repeats:
-    """Tells the points that a resumed training logs again, from its checkpoint to where it was killed.
+    """Tells the points that a training logs again after a kill, from its checkpoint or its start on.
 
     Args:
-        resumed_at: byte of the log from where on a point counts as repeated if its figure has been at that
-            step or a later one; None: none does.
+        begun_at: byte of the log from where on a point counts as repeated if its figure has been at that step
+            or a later one; None: none does.
+        last_step: of a figure in MLflow, which may have more than a log that was fetched from elsewhere.
     """
 
-    def __init__(self, resumed_at: int | None) -> None:
-        self._resumed_at = resumed_at
+    def __init__(self, begun_at: int | None, last_step: Callable[[str], int]) -> None:
+        self._begun_at = begun_at
+        self._last_step = last_step
         self._last: dict[str, int] = {}
 
     def new(self, points: list[Point], start: int) -> list[Point]:
         """Those of the line at byte `start` that are not repeated; lines must come in order."""
-        if self._resumed_at is not None and start >= self._resumed_at:
-            points = [point for point in points if point.step > self._last.get(point.name, -1)]
+        if self._begun_at is not None and start >= self._begun_at:
+            points = [point for point in points if not self._is_known(point)]
         for point in points:
             self._last[point.name] = max(point.step, self._last.get(point.name, -1))
         return points
+
+    def _is_known(self, point: Point) -> bool:
+        return point.step <= max(self._last.get(point.name, -1), self._last_step(point.name))

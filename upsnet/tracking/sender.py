@@ -37,6 +37,7 @@ class Sender:
         self._running = running
         self._client: Any = None
         self._repeats: dict[str, tuple[Repeats, int]] = {}
+        self._last_steps: dict[str, int] = {}
         self._refused: set[str] = set()
         journal = outbox.read_journal()
         assert journal is not None
@@ -47,12 +48,17 @@ class Sender:
         """Of the run, None until it is opened."""
         return self.journal.run_id if self._client is not None else None
 
-    def resumed(self) -> None:
-        """Says that the figures from here on may repeat some of before."""
-        if self.journal.resumed_at is None:
+    def begin(self, made_of: str) -> None:
+        """Says that a training begins, whose figures may repeat some of before.
+
+        Args:
+            made_of: hash of its settings and data.
+        """
+        if self.journal.begun_at is None:
             log = self._outbox.log(LOG_NAME)
-            self.journal.resumed_at = log.stat().st_size if log.is_file() else 0
-            self._outbox.write_journal(self.journal)
+            self.journal.begun_at = log.stat().st_size if log.is_file() else 0
+        self.journal.made_of = made_of
+        self._outbox.write_journal(self.journal)
 
     def open(self) -> None:
         """Takes up the run of the journal, or makes it."""
@@ -144,10 +150,17 @@ class Sender:
         known, seen = self._repeats.get(name, (None, -1))
         if known is not None and seen == end:
             return known
-        fresh = Repeats(self.journal.resumed_at if name == LOG_NAME else None)
+        fresh = Repeats(self.journal.begun_at if name == LOG_NAME else None, self._last_step)
         for points, begin, _ in read_points(self._outbox.log(name), 0, end):
             fresh.new(points, begin)
         return fresh
+
+    def _last_step(self, name: str) -> int:
+        """The last step of a figure in MLflow before this process sent any of it, -1 without one."""
+        if name not in self._last_steps:
+            history = self._client.get_metric_history(self.journal.run_id, name)
+            self._last_steps[name] = max((metric.step for metric in history), default=-1)
+        return self._last_steps[name]
 
     def _missing(self, points: list[Point]) -> list[Point]:
         """Those that MLflow has not got, when an earlier request may have brought them."""

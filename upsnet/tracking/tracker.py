@@ -7,6 +7,7 @@ empties. When MLflow is missing, unreachable or refuses a call, one warning is l
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -122,13 +123,19 @@ class Tracker:
     def begin(self, resumed: bool) -> None:
         """Says that the training begins now: what was put in so far is sent, and the machine is watched.
 
+        The figures of iterations that it repeats come once. What a training of other settings or data left,
+        which was killed before its first checkpoint, stays with a run of its own.
+
         Args:
-            resumed: it goes on from a checkpoint; the figures of iterations that it repeats come once.
+            resumed: it goes on from a checkpoint.
         """
         if self._sender is None or self._outbox is None:
             return
-        if resumed:
-            self._sender.resumed()
+        made_of = self._made_of()
+        known = self._outbox.read_journal()
+        if not resumed and known is not None and known.made_of not in ("", made_of):
+            self.start_over()
+        self._sender.begin(made_of)
         self._sender.start()
         self._system = SystemFigures(self._outbox.log(SYSTEM_NAME))
 
@@ -168,6 +175,11 @@ class Tracker:
             self._keep("end", status=status, time=_now())
             self._sender.close()
         self._sender = self._system = None
+
+    def _made_of(self) -> str:
+        """Hash of params, texts and data set."""
+        given = json.dumps([self._params, self._texts, self._dataset], sort_keys=True)
+        return hashlib.sha256(given.encode()).hexdigest()
 
     def _open(self) -> None:
         if self._outbox is None or self._plan is None:
