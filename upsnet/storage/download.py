@@ -120,10 +120,14 @@ class _Pieces:
 
     def _fetch_piece(self, number: int) -> None:
         begin, length = number * PIECE_BYTES, self._length(number)
-        data = patiently(self._remote.path, lambda: get_range(self._remote, begin, length))
-        with self._part.open("r+b") as file:
-            file.seek(begin)
-            file.write(data)
+
+        def receive() -> None:
+            with self._part.open("r+b") as file:
+                file.seek(begin)
+                for chunk in get_range(self._remote, begin, length):
+                    file.write(chunk)
+
+        patiently(self._remote.path, receive)
         with self._lock:
             self._done.add(number)
             write_file(_state(self._remote, self._done), _state_file(self._part))

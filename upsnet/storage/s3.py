@@ -26,6 +26,7 @@ READ_TIMEOUT_S = 30
 ATTEMPTS = 4
 """Of one request, by boto3, with back-off and jitter; `patiently` goes on from there."""
 CONNECTIONS = 24
+CHUNK_BYTES = 2**18
 STYLES = ("auto", "path", "virtual")
 
 
@@ -192,11 +193,11 @@ def read_range(remote: RemoteFile, begin: int, length: int) -> bytes:
     Raises:
         StorageError: it has changed since, is gone, or cannot be had.
     """
-    return patiently(remote.path, lambda: get_range(remote, begin, length))
+    return patiently(remote.path, lambda: b"".join(get_range(remote, begin, length)))
 
 
-def get_range(remote: RemoteFile, begin: int, length: int) -> bytes:
-    """One try of `read_range`, with boto3's errors."""
+def get_range(remote: RemoteFile, begin: int, length: int) -> Iterator[bytes]:
+    """One try of `read_range`, chunk by chunk as they come, with boto3's errors."""
     answer = client().get_object(
         Bucket=remote.path.bucket,
         Key=remote.path.key,
@@ -205,10 +206,12 @@ def get_range(remote: RemoteFile, begin: int, length: int) -> bytes:
     )
     if answer["ETag"].strip('"') != remote.etag:  # some servers do not know If-Match
         raise changed(remote.path)
-    data: bytes = answer["Body"].read()
-    if len(data) != length:
-        raise ConnectionError(f"{len(data)} bytes came instead of {length}")
-    return data
+    count = 0
+    for chunk in answer["Body"].iter_chunks(CHUNK_BYTES):
+        count += len(chunk)
+        yield chunk
+    if count != length:
+        raise ConnectionError(f"{count} bytes came instead of {length}")
 
 
 def changed(path: S3Path) -> StorageError:
