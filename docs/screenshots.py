@@ -28,20 +28,24 @@ from PIL import Image
 
 from upsnet.tracking import mlflow_client, tracking_uri
 
+KIND = "&workflowType=machine_learning"
+"""Of the UI, whose other half is about language models."""
 WAIT_SECONDS = 180
 MOST_BYTES = 150_000
 METRICS = ("PQ", "PQ_th", "PQ_st", "mIoU", "ms_per_image")
-SWITCHES = ("semantic_loss", "roi_loss", "panoptic_loss", "class_assignment", "unknown", "merge")
+SWITCHES = ("panoptic_loss", "class_assignment", "semantic_loss", "roi_loss", "unknown", "merge")
 FILTER = "params.oracle = 'off'"
 """Leaves out the networks that are told a part of the truth, and the parent."""
 VIEW = "upsnet"
 """Key of the view of the run table that the experiment keeps: `?viewStateShareKey=upsnet`."""
 CLOSED = (
     "mlflow.assistant.chat_panel.close",
-    "mlflow.experiment_page.shared_view_close",
-    "mlflow.sidebar.toggle",
+    "mlflow.experiment_page.shared_view.dismiss",
+    "mlflow_header.toggle_sidebar_button",
 )
-"""Parts of the UI that are shut before a picture is taken, by their `data-component-id`."""
+"""Buttons of the UI by their `data-component-id`, pressed where they are, so that the runs have the room."""
+HIDDEN = ".modebar-container, [data-assistant-ui], button[data-component-id='mlflow.assistant.fab']"
+"""What lies over the charts: the tools of plotly, and the round button of the assistant."""
 
 
 def main() -> None:
@@ -51,14 +55,18 @@ def main() -> None:
         experiment, runs = _runs(options.experiment)
         shoot = _Camera(page, options.out)
         _keep_view(experiment)
-        table = f"{address}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
-        page.size(1400, 720)
+        table = f"{address}/#/experiments/{experiment}/runs?viewStateShareKey={VIEW}{KIND}"
+        page.size(1560, 700)
         page.open(table, runs[0].info.run_name)
+        _tidy(page)
         shoot("mlflow_runs")
-        page.size(1400, 1000)
-        page.open(f"{table}&compareRunsMode=CHART", "PQ")
+        page.size(1400, 1060)
+        page.open(f"{table}&compareRunsMode=CHART", "Parallel Coordinates")
+        _tidy(page)
         shoot("mlflow_charts")
+        page.size(1400, 640)
         page.open(_compare_address(address, experiment, runs), "Parallel Coordinates")
+        _tidy(page)
         shoot("mlflow_compare")
         if options.report is not None:
             _shoot_report(page, shoot, options.report)
@@ -72,12 +80,18 @@ class _Camera:
         out.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, name: str) -> None:
-        for part in CLOSED:
-            self._page.run(f"document.querySelector('[data-component-id=\"{part}\"]')?.click()")
-        self._page.settle()
         data = small_png(self._page.picture())
         (self._out / f"{name}.png").write_bytes(data)
         print(f"{self._out / name}.png: {len(data) // 1000} kB")
+
+
+def _tidy(page: Browser) -> None:
+    """Leaves of MLflow's UI what shows the runs."""
+    for button in CLOSED:
+        page.run(f"document.querySelector('[data-component-id=\"{button}\"]')?.click()")
+    style = f"const s = document.createElement('style'); s.textContent = {json.dumps(HIDDEN)}"
+    page.run(f"(() => {{ {style} + '{{display: none !important}}'; document.head.append(s) }})()")
+    page.settle()
 
 
 def small_png(data: bytes) -> bytes:
@@ -151,7 +165,7 @@ def _runs(name: str) -> tuple[str, Sequence[Any]]:
 
 def _keep_view(experiment: str) -> None:
     """Stores, as the UI's own button "share" does, the columns, the order, the filter and the charts."""
-    columns = [f"metrics.`{name}`" for name in METRICS] + [f"params.`{name}`" for name in SWITCHES]
+    shown = [f"metrics.`{name}`" for name in METRICS] + [f"params.`{name}`" for name in SWITCHES]
     bars = [{"type": "BAR", "metricKey": name, "runsCountToCompare": 20} for name in METRICS[:3]]
     time = {"xaxis": {"key": "ms_per_image", "type": "METRIC"}, "yaxis": {"key": "PQ", "type": "METRIC"}}
     charts: list[dict[str, Any]] = [
@@ -165,19 +179,24 @@ def _keep_view(experiment: str) -> None:
         *bars,
         {"type": "LINE", "metricKey": "loss/total", "xAxisKey": "step"},
     ]
-    common = {"metricSectionId": VIEW, "deleted": False, "isGenerated": False}
+    sections = [("switches", "Which switch helps", 1), ("figures", "Figures of every run", 3)]
+    common = {"deleted": False, "isGenerated": False}
     view = {
         "searchFilter": FILTER,
         "orderByKey": "metrics.`PQ`",
         "orderByAsc": False,
-        "selectedColumns": columns,
+        "selectedColumns": shown,
         "runsHiddenMode": "SHOW_ALL",
         "viewMaximized": True,
         "hideEmptyCharts": True,
         "isAccordionReordered": True,
-        "compareRunCharts": [{**common, **chart, "uuid": f"{VIEW}{n}"} for n, chart in enumerate(charts)],
+        "compareRunCharts": [
+            {**common, **chart, "uuid": f"{VIEW}{n}", "metricSectionId": sections[n > 0][0]}
+            for n, chart in enumerate(charts)
+        ],
         "compareRunSections": [
-            {"uuid": VIEW, "name": "Switches and figures", "display": True, "deleted": False}
+            {"uuid": key, "name": name, "columns": columns, "cardHeight": 300, "display": True, **common}
+            for key, name, columns in sections
         ],
     }
     mlflow_client().set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(view))
@@ -189,15 +208,15 @@ def _compare_address(address: str, experiment: str, runs: Sequence[Any]) -> str:
     for run in sorted(runs, key=lambda run: str(run.data.tags.get("seed"))):
         chosen.setdefault(run.data.tags.get("system", run.info.run_name), run.info.run_id)
     ids, experiments = json.dumps(list(chosen.values())), json.dumps([experiment])
-    return f"{address}/#/compare-runs?runs={quote(ids)}&experiments={quote(experiments)}"
+    return f"{address}/#/compare-runs?runs={quote(ids)}&experiments={quote(experiments)}{KIND}"
 
 
 def _shoot_report(page: Browser, shoot: _Camera, report: Path) -> None:
-    """The page's first view, its charts in the dark, and its pictures."""
-    page.size(1280, 1150)
+    """The page's first view, its charts, and its pictures."""
+    page.size(1280, 1250)
     page.open(report.resolve().as_uri(), "Runs compared")
     shoot("report")
-    page.size(1280, 900, dark=True)
+    page.size(1280, 900)
     for name in ("classes", "pictures"):
         if page.run(f"document.getElementById('{name}') !== null"):
             page.run(f"document.getElementById('{name}').scrollIntoView()")

@@ -67,7 +67,7 @@ def _table(rows: Sequence[PageRow]) -> str:
     rivals = [row for row in rows if not row.told]
     alike = len({(row.group.preset, row.group.images) for row in rows}) == 1 and len(rivals) > 1
     shown = [figure for figure in FIGURES if any(row.group.spread(figure) for row in rows)]
-    best = {figure: _best(rivals, figure) for figure in shown} if alike else {}
+    best = {figure: _best(rivals, figure) for figure in shown if figure not in TIMES} if alike else {}
     heads = "".join(f'<th scope="col">{HEADS.get(figure, figure)}</th>' for figure in shown)
     lines = "\n".join(_line(row, shown, best) for row in rows)
     return (
@@ -85,7 +85,7 @@ def _notes(rows: Sequence[PageRow], with_best: bool) -> str:
         "Numbered rows: the switches of the paper's Table 6, each row with those above it."
         if numbered
         else "",
-        "Green: the best of a column." if with_best else "",
+        "Green: the best of a column; run times vary too much for that." if with_best else "",
         TOLD if any(row.told for row in rows) else "",
     ]
     return " ".join(note for note in notes if note)
@@ -109,7 +109,7 @@ def _line(row: PageRow, figures: Iterable[str], best: Mapping[str, str]) -> str:
 def _best(rows: Sequence[PageRow], figure: str) -> str:
     """The best mean of a column, to one decimal; empty where nobody has one."""
     means = [spread.mean for row in rows if (spread := row.group.spread(figure))]
-    return f"{min(means) if figure in TIMES else max(means):.1f}" if means else ""
+    return f"{max(means):.1f}" if means else ""
 
 
 def _scatters(rows: Sequence[PageRow]) -> str:
