@@ -150,6 +150,7 @@ def test_the_champion_changes_only_for_a_better_pq_on_the_same_data(checkpoint: 
     assert client.get_model_version_by_alias("champions", "champion").version == 3
 
 
+@pytest.mark.slow
 def test_registering_a_checkpoint_again_makes_no_second_version_but_another_one_does(
     checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -153,7 +153,7 @@ def _labels(points: Sequence[_Point], across: _Axis, up: _Axis) -> str:
     for point in points:
         y = _position(point, across, up)[1]
         tops.append(max(y, tops[-1] + LINE) if tops else y)
-    last = HEIGHT - BOTTOM
+    last = float(HEIGHT - BOTTOM)
     for number in range(len(tops) - 1, -1, -1):  # those that ran out at the bottom move up
         tops[number] = min(tops[number], last)
         last = tops[number] - LINE
