@@ -169,6 +169,8 @@ def test_two_real_workers_write_the_same_files_as_one(data: PreparedData, tmp_pa
     )
     first, second = (json.loads(files.pop(Path("metrics.json"))) for files in (one, two))
     assert without_times(first) == without_times(second)
+    first, second = (json.loads(files.pop(Path("summary.json"))) for files in (one, two))
+    assert first | {"ms": 0} == second | {"ms": 0}
     assert one == two
 
 
