@@ -57,7 +57,7 @@ def test_what_is_no_text_is_refused(value: object) -> None:
         read_source(value)
 
 
-def test_no_address_is_read_unless_the_server_was_told_so(
+def test_no_file_of_the_server_is_read_unless_it_was_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a b.jpg").write_bytes(b"picture")
@@ -92,14 +92,18 @@ def test_an_address_must_lie_below_an_allowed_one() -> None:
 def test_a_web_server_is_read_but_a_redirection_is_not_followed(
     web: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv(ALLOWED_VARIABLE, raising=False)
+    assert read_source(f"{web}/photos/a.jpg") == b"picture"
     monkeypatch.setenv(ALLOWED_VARIABLE, f"{web}/photos/")
     assert read_source(f"{web}/photos/a.jpg") == b"picture"
     with pytest.raises(DataError, match="status 302"):
         read_source(f"{web}/photos/away")
     with pytest.raises(DataError, match="status 404"):
         read_source(f"{web}/photos/gone.jpg")
-    with pytest.raises(DataError, match="may not read"):
-        read_source(f"{web}/secret")
+    for allowed in (f"{web}/photos/", ""):
+        monkeypatch.setenv(ALLOWED_VARIABLE, allowed)
+        with pytest.raises(DataError, match="may not read"):
+            read_source(f"{web}/secret")
 
 
 def test_other_kinds_of_addresses_are_refused() -> None:

@@ -1,7 +1,8 @@
 """What a request may name as an image: the file itself in base64, or the address of one.
 
-Whoever may send requests could make the server read any address, those of its own network among them. So
-only addresses below those of UPSNET_SERVE_URIS are read; without that variable, none.
+Whoever may send requests makes the server read an address with the server's own rights and network. Only
+segments come back, and of what is no picture its first 8 bytes; still, UPSNET_SERVE_URIS narrows what is read,
+and files of the server's own disk are read only where it names them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from urllib.parse import unquote, urlsplit
 from upsnet.errors import DataError, StorageError
 
 ALLOWED_VARIABLE = "UPSNET_SERVE_URIS"
-"""Addresses, separated by spaces: `s3://bucket/photos/ https://images.example.com/ file:///data/images/`."""
+"""Addresses below which to read, separated by spaces: `s3://bucket/photos/ https://images.example.com/`."""
+DEFAULT_ALLOWED = "https:// http:// s3://"
 SCHEMES = ("s3", "http", "https", "file")
 LOOKS_LIKE_URI = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 DATA_URI = re.compile(r"data:image/[a-z]+;base64,", re.IGNORECASE)
@@ -46,8 +48,8 @@ def read_source(text: object) -> bytes:
 
 
 def allowed_addresses() -> list[str]:
-    """What the server may read, as it was configured."""
-    return os.environ.get(ALLOWED_VARIABLE, "").split()
+    """What the server may read; of an empty variable, none."""
+    return os.environ.get(ALLOWED_VARIABLE, DEFAULT_ALLOWED).split()
 
 
 def is_allowed(uri: str, allowed: Sequence[str]) -> bool:
