@@ -112,6 +112,7 @@ def kill_and_go_on(tmp_path: Path, server: Server, proxy: FaultProxy, overrides:
     proxy.cut_every, proxy.stall_every = faults
     said = second.run(*train)
     assert "going on from" in said
+    assert list((tmp_path / "second" / "trainings").iterdir()) == []
     second.run(*evaluation)
 
 

@@ -42,6 +42,7 @@ def change_and_fail(place: S3Path) -> None:
     with working_copy(str(place), lambda name: name != "weights") as folder:
         assert not (folder / "weights").exists()
         (folder / "log").write_text("longer")
+        (folder / ".lock").write_text("")
         (folder / "item").unlink()
         raise DataError(f"{folder}: not all was sent")
 

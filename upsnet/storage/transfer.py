@@ -23,7 +23,7 @@ Job = Callable[[Any, Count], None]
 
 
 def upload_folder(folder: Path, target: S3Path, *, last: Sequence[str] = (), quiet: bool = False) -> None:
-    """Sends all files of a folder, and of those in it, that S3 does not have yet.
+    """Sends all files of a folder, and of those in it, that S3 does not have yet; hidden ones stay.
 
     Args:
         folder: whose files nobody changes meanwhile.
@@ -34,7 +34,7 @@ def upload_folder(folder: Path, target: S3Path, *, last: Sequence[str] = (), qui
     Raises:
         StorageError: something could not be sent; the command may be repeated and goes on.
     """
-    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
     files = {path.relative_to(folder).as_posix(): path for path in found}
     there = {remote.path: remote for remote in list_files(target)}
 

@@ -55,13 +55,22 @@ def run_folder(place: str | Path) -> Iterator[RunFolder]:
     if isinstance(parsed, Path):
         yield RunFolder(make_folder(parsed), _nothing)
     elif not distributed.is_main():
-        yield RunFolder(working_folder(), _nothing)
+        yield from _of_another_rank()
     else:
         yield from _kept_in_s3(parsed)
 
 
 def _nothing() -> None:
     """There is nobody to tell."""
+
+
+def _of_another_rank() -> Iterator[RunFolder]:
+    """An empty folder, for the time being."""
+    folder = working_folder()
+    try:
+        yield RunFolder(folder, _nothing)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _kept_in_s3(place: S3Path) -> Iterator[RunFolder]:
