@@ -135,8 +135,9 @@ def test_configure_prints_the_manual(run: Run) -> None:
 def test_the_summary_counts_the_parameters_of_the_paper(
     run: Run, arguments: list[str], parameters: str
 ) -> None:
-    result = run("configure", "--summary", *arguments)
-    assert result.out.splitlines()[-1].split()[:2] == ["total", parameters]
+    *_, total, data = run("configure", "--summary", *arguments).out.splitlines()
+    assert total.split()[:2] == ["total", parameters]
+    assert data.startswith("data: not prepared yet")
 
 
 def test_the_summary_of_the_mini_preset_knows_the_synthetic_classes(run: Run) -> None:

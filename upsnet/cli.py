@@ -85,7 +85,8 @@ def configure(
         str | None, typer.Option(metavar="PATH", help="Where to write the resolved config.yaml.")
     ] = None,
     summary: Annotated[
-        bool, typer.Option("--summary", help="Print the network's parameters and GFLOPs.")
+        bool,
+        typer.Option("--summary", help="Print the network's parameters and GFLOPs, and which data are here."),
     ] = False,
     stuff: Annotated[int | None, typer.Option(min=0, help="Stuff classes, for --summary.")] = None,
     things: Annotated[int | None, typer.Option(min=0, help="Thing classes, for --summary.")] = None,
