@@ -160,9 +160,9 @@ def test_a_picture_that_is_sent_twice_is_there_once(tmp_path: Path) -> None:
     Image.new("RGB", (40, 20)).save(path)
     client = mlflow.MlflowClient()
     run_id = client.create_run(client.create_experiment("pictures", tmp_path.as_uri())).info.run_id
-    item = {"kind": "image", "name": "progress/17", "step": 3, "time": 1000}
-    for _ in range(2):
-        items.send(client, run_id, item, path)
+    item = {"kind": "image", "name": "progress/17", "step": 3}
+    for time in (1000, 1000, 2000):  # a second try, and a training that comes to this step again
+        items.send(client, run_id, {**item, "time": time}, path)
     ours = {file.path for file in client.list_artifacts(run_id, "images")}
     client.log_image(run_id, Image.open(path), key="progress/17", step=3, timestamp=1000)
     theirs = {file.path for file in client.list_artifacts(run_id, "images")} - ours

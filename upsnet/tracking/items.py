@@ -49,12 +49,16 @@ def _log_image(client: Any, run_id: str, payload: Path, item: Mapping[str, Any])
     """Stores a picture of a series, through which the UI goes by a slider of steps.
 
     The names are those of MLflow's `log_image`, which ends them with a random id: a second try would leave a
-    second picture.
+    second picture. So would a resumed training that comes to the same step again.
     """
     from mlflow.tracking.multimedia import compress_image_size
     from PIL import Image
 
-    place = f"{item['name'].replace('/', '~')}+step+{item['step']}+timestamp+{item['time']}"
+    at_step = f"{item['name'].replace('/', '~')}+step+{item['step']}+"
+    place = f"{at_step}timestamp+{item['time']}"
+    there = [Path(file.path).name for file in client.list_artifacts(run_id, "images")]
+    if any(name.startswith(at_step) and not name.startswith(place) for name in there):
+        return
     name = f"{place}+{uuid.uuid5(uuid.NAMESPACE_URL, place)}"
     with Image.open(payload) as picture, tempfile.TemporaryDirectory() as folder:
         full = picture.convert("RGB")
