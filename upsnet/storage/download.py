@@ -24,7 +24,8 @@ from upsnet.storage.upload import Count
 
 PIECE_BYTES = 16 * 2**20
 IN_PIECES_FROM = 2 * PIECE_BYTES
-PIECES_AT_ONCE = 6
+PIECES_AT_ONCE = 4
+"""Of one object; times the files at once it is what the client keeps connections for."""
 
 
 def download(manager: Any, remote: RemoteFile, path: Path, count: Count) -> None:
