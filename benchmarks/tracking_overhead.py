@@ -1,9 +1,9 @@
 """Training speed with MLflow on against off, alternating in one run, on a real server.
 
-python benchmarks/tracking_overhead.py [--iterations 150] [--rounds 3]
+python benchmarks/tracking_overhead.py [--iterations 120] [--rounds 4]
 
-Prints iterations per second of every training, from its own log without the first interval, and the ratio of the
-medians: on / off. Every training is a process of its own on the mini preset; pairs change their order.
+Prints iterations per second of every training, from its own log without the first interval, and the ratio of
+the medians: on / off. Every training is a process of its own on the mini preset; pairs change their order.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ INTERVAL = 5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--iterations", type=int, default=150)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=120)
+    parser.add_argument("--rounds", type=int, default=4)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -39,7 +39,9 @@ def main() -> None:
             server.terminate()
             server.wait(30)
     for mode, values in speeds.items():
-        print(f"MLflow {mode:3}: {median(values):.3f} iterations/s  ({', '.join(f'{v:.3f}' for v in values)})")
+        print(
+            f"MLflow {mode:3}: {median(values):.3f} iterations/s  ({', '.join(f'{v:.3f}' for v in values)})"
+        )
     print(f"on / off: {median(speeds['on']) / median(speeds['off']):.3f}")
 
 
@@ -66,7 +68,12 @@ def prepare(folder: Path, iterations: int) -> None:
     """Data, and one configuration per mode."""
     for mode in ("on", "off"):
         settings = [f"training.iterations={iterations}", f"training.log_interval={INTERVAL}"]
-        settings += ["training.steps=[]", "data.synthetic.train_images=80", "data.synthetic.val_images=4"]
+        settings += [
+            "training.steps=[]",
+            "training.reference_batch=2",
+            "data.synthetic.train_images=80",
+            "data.synthetic.val_images=4",
+        ]
         settings += ["training.checkpoint_interval=100000", f"tracking.mlflow={mode == 'on'}".lower()]
         upsnet("configure", *settings, "--out", folder / f"{mode}.yaml")
     upsnet("prepare", "--config", folder / "on.yaml", "--out", folder / "data")
