@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+RCLONE = str(Path(sys.executable).with_name("rclone"))
 BUCKET, KEY, SECRET = "benchmark", "benchmark-key", "benchmark-secret"
 CHUNK = 2**20
 START_S = 30
@@ -64,20 +65,24 @@ def measure(folder: Path, environment: dict[str, str], rounds: int) -> dict[str,
     times: dict[str, tuple[list[float], list[float]]] = {"push": ([], []), "pull": ([], [])}
     for number in range(rounds):
         ours, theirs = f"s3://{BUCKET}/ours-{number}", f":s3:{BUCKET}/theirs-{number}"
-        times["push"][0].append(run([*python, PUSH, shards, ours], environment))
-        times["push"][1].append(run(["rclone", "copy", shards, theirs], environment))
-        for place in ("ours", "theirs"):
-            shutil.rmtree(folder / place, ignore_errors=True)
-        times["pull"][0].append(run([*python, PULL, ours, str(folder / "ours")], environment))
-        times["pull"][1].append(run(["rclone", "copy", theirs, str(folder / "theirs")], environment))
+        push = [[*python, PUSH, shards, ours], [RCLONE, "copy", shards, theirs]]
+        pull = [
+            [*python, PULL, ours, str(folder / "ours")],
+            [RCLONE, "copy", theirs, str(folder / "theirs")],
+        ]
+        for what, commands in (("push", push), ("pull", pull)):
+            for which in (0, 1) if number % 2 == 0 else (1, 0):  # neither is always the first
+                times[what][which].append(run(commands[which], environment))
         for place in ("ours", "theirs"):
             refuse_difference(folder / "shards", folder / place)
+            shutil.rmtree(folder / place)
             shutil.rmtree(folder / "served" / BUCKET / f"{place}-{number}")
     return {what: (statistics.median(a), statistics.median(b)) for what, (a, b) in times.items()}
 
 
 def run(command: list[str], environment: dict[str, str]) -> float:
-    """Seconds that a program takes."""
+    """Seconds that a program takes, on a disk that has nothing left to write."""
+    os.sync()
     started = time.perf_counter()
     subprocess.run(command, env=environment, check=True)
     return time.perf_counter() - started
@@ -112,7 +117,7 @@ def server(folder: Path) -> Iterator[dict[str, str]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     serve = [
-        "rclone",
+        RCLONE,
         "serve",
         "s3",
         "--auth-key",

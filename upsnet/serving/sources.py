@@ -1,8 +1,8 @@
 """What a request may name as an image: the file itself in base64, or the address of one.
 
 Whoever may send requests makes the server read an address with the server's own rights and network. Only
-segments come back, and of what is no picture its first 8 bytes; still, UPSNET_SERVE_URIS narrows what is read,
-and files of the server's own disk are read only where it names them.
+segments come back, and of what is no picture its first 8 bytes. UPSNET_SERVE_URIS narrows what is read, and
+files of the server's own disk are read only where it names them.
 """
 
 from __future__ import annotations

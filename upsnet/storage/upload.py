@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from upsnet.errors import StorageError
 from upsnet.storage.checksum import has_checksum, is_same, sha256_of
 from upsnet.storage.paths import S3Path
 from upsnet.storage.retry import patiently
@@ -50,7 +51,7 @@ def upload(manager: Any, path: Path, target: S3Path, existing: RemoteFile | None
         count: is told of the bytes.
 
     Raises:
-        StorageError: it cannot be sent.
+        StorageError: it cannot be sent, or S3 has something else afterwards.
         FileNotFoundError: the file is gone.
     """
     size = path.stat().st_size
@@ -66,6 +67,21 @@ def upload(manager: Any, path: Path, target: S3Path, existing: RemoteFile | None
         manager.upload(str(path), target.bucket, target.key, extra_args=extra, subscribers=[sent]).result()
 
     patiently(target, send, on_retry=sent.take_back)
+    if size >= PART_BYTES:  # S3 has put it together from parts
+        _refuse_incomplete(target, size, digest)
+
+
+def _refuse_incomplete(target: S3Path, size: int, digest: str) -> None:
+    stored = head(target)
+    if stored is None:
+        raise StorageError(
+            f"{target}: was sent and is gone; does anything delete there? Run the command again"
+        )
+    if stored.size != size or stored.sha256 not in ("", digest):  # a server may keep no metadata
+        raise StorageError(
+            f"{target}: was sent, but S3 has other {stored.size} bytes now, expected {size}; make sure that "
+            "nothing else writes there, and run the command again"
+        )
 
 
 class _Progress:
