@@ -1,7 +1,7 @@
 # UPSNet panoptic segmentation. `make` lists what there is; every target does the set-up that it needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run ablation pipeline compile preflight submit cancel image test test-slow test-gpu test-image lint format mlflow lock clean
+.PHONY: help setup run ablation pipeline compile preflight submit cancel image serve data-push data-pull screenshots test test-slow test-gpu test-image lint format mlflow lock clean
 
 # HOROVOD=0: the one-process product, which needs no compiler.
 HOROVOD ?= 1
@@ -24,9 +24,14 @@ DEVICE ?= cpu
 VERSION ?= 0.1.0
 IMAGE ?= upsnet:$(VERSION)$(if $(filter cuda,$(DEVICE)),-cuda)
 
+# Of `make serve`: which registered model, and where it listens.
+MODEL ?= models:/upsnet@champion
+PORT ?= 5001
+
 # DVC wants a git repository unless it is told that there is none, and dvc.yaml calls `upsnet` by name.
-DVC_REPRO = { [ "$$(git rev-parse --show-toplevel 2>/dev/null)" = "$(CURDIR)" ] \
-  || .venv/bin/dvc config --local core.no_scm true; } && PATH="$(CURDIR)/.venv/bin:$$PATH" WORKERS=$(WORKERS) dvc repro
+DVC_READY = { [ "$$(git rev-parse --show-toplevel 2>/dev/null)" = "$(CURDIR)" ] \
+  || .venv/bin/dvc config --local core.no_scm true; }
+DVC_REPRO = $(DVC_READY) && PATH="$(CURDIR)/.venv/bin:$$PATH" WORKERS=$(WORKERS) dvc repro
 
 # One thread per test process: several processes on all cores are faster than one with all threads.
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest
@@ -46,7 +51,7 @@ run: setup ## prepare, train and evaluate what params.yaml names, and print the 
 
 ablation: setup ## train and evaluate the systems and switches of the paper's tables on it (an hour), and compare
 	@$(DVC_REPRO) ablation/dvc.yaml
-	@.venv/bin/upsnet compare runs/ablation --out runs/compare
+	@.venv/bin/upsnet compare runs/ablation --out runs/compare --mlflow-parent "make ablation"
 	@echo "The same tables, to open in a browser: runs/compare/compare.html"
 
 pipeline: setup ## the Kubeflow pipeline `ablation` on this machine: three variants, two Horovod processes
@@ -67,6 +72,19 @@ cancel: setup ## end a run on Kubeflow and remove its MPIJobs: RUN=<id>
 image: ## build the container image of all steps (DEVICE=cuda for GPUs); needs Docker
 	DOCKER_BUILDKIT=1 docker build --build-arg DEVICE=$(DEVICE) --build-arg VERSION=$(VERSION) \
 	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) -t $(IMAGE) .
+
+serve: setup ## answer pictures over HTTP with the champion (MODEL=models:/NAME/VERSION, PORT=5001)
+	@MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" PATH="$(CURDIR)/.venv/bin:$$PATH" \
+	  .venv/bin/mlflow models serve -m $(MODEL) --env-manager local -p $(PORT)
+
+data-push: setup ## bring data and results of dvc.lock to the DVC remote
+	@$(DVC_READY) && $(PYTHON) -m upsnet.data.dvc_remote push
+
+data-pull: setup ## fetch data and results of dvc.lock from the DVC remote, instead of computing them
+	@$(DVC_READY) && $(PYTHON) -m upsnet.data.dvc_remote pull
+
+screenshots: setup ## take the README's pictures of MLflow and of the compare page after `make ablation` (chromium)
+	@$(PYTHON) docs/screenshots.py --experiment upsnet --report runs/compare/compare.html
 
 test: lint ## lint and the default tests (minutes)
 	$(PYTEST) $(SPREAD) -m "not slow and not gpu"
