@@ -38,7 +38,7 @@ PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest
 SPREAD := -n auto --maxprocesses 8 --dist loadfile
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Options: HOROVOD=0 (no Horovod, one process), WORKERS=n (processes of make run, default 2)"
 
 setup: ## make .venv: the locked packages, and Horovod built from its source release
