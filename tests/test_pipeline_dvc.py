@@ -73,7 +73,14 @@ def test_training_and_evaluation_are_one_mlflow_run(evaluated_again: Pipeline) -
     tags = {"preset": "mini", "variant": "", "data_version": data_version(evaluated_again)}
     assert tags.items() <= run.data.tags.items()
     artifacts = {entry.path for entry in client.list_artifacts(run.info.run_id)}
-    assert {"config.yaml", "metrics.json", "per_class.json", "confusion.json", "charts", "strips"} <= artifacts
+    assert {
+        "config.yaml",
+        "metrics.json",
+        "per_class.json",
+        "confusion.json",
+        "charts",
+        "strips",
+    } <= artifacts
 
 
 def test_the_per_class_table_in_mlflow_has_one_row_per_class(evaluated_again: Pipeline) -> None:
