@@ -105,17 +105,13 @@ def configure(
     if from_data is not None:
         if overrides or variant or summary:
             raise UpsnetError("--from-data writes a preset; give variants and overrides with it, later")
-        if is_remote(from_data):
-            raise UpsnetError(
-                f"--from-data {from_data}: expected a folder of this machine; copy it here first"
-            )
         from upsnet.data.own_preset import own_preset, write_preset
 
         if out is None:
-            print(own_preset(Path(from_data)))
+            print(own_preset(from_data))
         else:
             with output_file(out) as file:
-                print(write_preset(Path(from_data), file))
+                print(write_preset(from_data, file))
         return
     variants = [name for joined in variant or [] for name in joined.split("+") if name]
     preset, *variants = [str(local_file(name)) if is_remote(name) else name for name in (preset, *variants)]

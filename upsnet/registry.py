@@ -1,7 +1,6 @@
 """The model registry: a trained network becomes a version of a registered model, the best the champion.
 
-It speaks to MLflow through the client of tracking.py. Unlike a training, which goes on without MLflow, a
-registration that fails says so: it is the whole work.
+Unlike a training, which goes on without MLflow, a registration that fails says so: it is the whole work.
 """
 
 from __future__ import annotations

@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.data.tiny import prepared_sizes
+from tests.data.tiny_coco import TinyCoco
 from tests.storage.fault_proxy import FaultProxy
 from tests.storage.servers import BUCKET, Server, rclone_server, use
-from upsnet.config import CocoConfig, CocoSplit, DataConfig
+from upsnet.config import CocoConfig, CocoSplit, DataConfig, load_config
+from upsnet.data.own_preset import own_preset, write_preset
+from upsnet.data.prepare import prepare
 from upsnet.data.remote_sources import local_sources
 from upsnet.data.shards import PreparedData, Record, open_prepared
 from upsnet.errors import DataError, StorageError
-from upsnet.storage.paths import S3Path
+from upsnet.storage.paths import S3Path, is_remote
 from upsnet.storage.s3 import delete
 from upsnet.storage.transfer import upload_file, upload_folder
 
@@ -148,3 +151,18 @@ def test_sources_in_s3_take_the_place_of_folders(remote: S3Path, tmp_path: Path)
     ]
     assert [path.read_text() for path in texts] == ["images/1.jpg", "panoptic/1.png", "panoptic.json"]
     assert Path(found.train.images).name == "images"
+
+
+def test_a_folder_in_s3_goes_to_preset_to_prepared_data(remote: S3Path, tmp_path: Path) -> None:
+    coco, place, preset = TinyCoco(tmp_path / "mine"), remote.parent / "mine", tmp_path / "preset.yaml"
+    coco.config()
+    upload_folder(coco.root, place)
+    write_preset(str(place), preset)
+    assert str(tmp_path) not in preset.read_text()
+    data = load_config(str(preset)).data
+    assert data.coco is not None
+    assert is_remote(data.coco.train.images)
+    assert len(prepare(local_sources(data), tmp_path / "prepared", processes=1).split("train")) == 3
+    delete(place / "annotations/panoptic_val.json")
+    with pytest.raises(DataError, match=f"^{place}: no panoptic JSON of the val split"):
+        own_preset(str(place))

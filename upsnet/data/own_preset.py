@@ -19,6 +19,8 @@ from upsnet.data.coco_json import CocoAnnotations
 from upsnet.data.source_image import possible_sizes
 from upsnet.errors import DataError
 from upsnet.storage import write_file
+from upsnet.storage.local import local_folder
+from upsnet.storage.paths import parse_place
 from upsnet.structures import Size
 
 MEASURED = 200
@@ -87,8 +89,8 @@ class Resize:
     long: int
 
 
-def write_preset(folder: Path, out: Path) -> str:
-    """Writes the preset of a folder, and says how to go on.
+def write_preset(place: str | Path, out: Path) -> str:
+    """Writes the preset of a folder, here or in S3, and says how to go on.
 
     Raises:
         DataError: as `own_preset`; or the file is there already, or is not named `.yaml`.
@@ -97,7 +99,7 @@ def write_preset(folder: Path, out: Path) -> str:
         raise DataError(f"{out}: a preset is a YAML file; name it for example my_preset.yaml")
     if out.exists():
         raise DataError(f"{out}: is there already; name another file, so that no change of yours is lost")
-    write_file(own_preset(folder), out)
+    write_file(own_preset(place), out)
     return (
         f"wrote {out}; look it through, then\n"
         f"  upsnet configure --preset {out} --out config.yaml\n"
@@ -105,12 +107,25 @@ def write_preset(folder: Path, out: Path) -> str:
     )
 
 
-def own_preset(folder: Path) -> str:
+def own_preset(place: str | Path) -> str:
     """The text of a preset for a COCO panoptic folder; it loads by `load_config`.
+
+    Args:
+        place: the folder; one in S3 is fetched whole, since nothing less says what is in the images.
 
     Raises:
         DataError: a part of the data set is missing, or it is not COCO panoptic.
+        StorageError: it cannot be had.
     """
+    folder, named = local_folder(place), str(parse_place(place))
+    try:
+        text = _preset(folder)
+    except DataError as error:
+        raise DataError(str(error).replace(str(folder), named)) from error
+    return text.replace(str(folder), named)
+
+
+def _preset(folder: Path) -> str:
     found = find_coco(folder)
     train, val = found.annotations["train"], found.annotations["val"]
     table, sizes = train.table, _sizes(train, Path(found.config.train.images))
