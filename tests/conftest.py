@@ -1,5 +1,7 @@
 """Fixtures that all tests share."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,9 @@ from hypothesis import settings
 # A loaded machine is no reason to fail.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+# Programs of the environment (rclone, dvc, uvicorn, shellcheck) are found although nobody has activated it.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

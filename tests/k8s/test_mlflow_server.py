@@ -71,8 +71,6 @@ def postgres_port(postgres_folder: Path) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """What the Secret s3-credentials holds for an S3 server of this machine with the overlay's bucket."""
-    if shutil.which("rclone") is None:
-        pytest.skip("rclone is not installed")
     folder, address = tmp_path_factory.mktemp("s3"), f"127.0.0.1:{free_port()}"
     (folder / "upsnet-mlflow").mkdir()
     serve = ["rclone", "serve", "s3", "--auth-key", f"key,{PASSWORD}", "--addr", address, folder]

@@ -1,7 +1,6 @@
 """A real S3 server over a folder of the test, and the environment in which programs use it."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -59,9 +58,6 @@ def rclone_server(folder: Path, port: int = 0, *options: str) -> Iterator[Server
 
     With the option `--dir-cache-time=0` it sees what is written into the folder past it.
     """
-    pytest.importorskip("boto3", reason="boto3 is not installed")
-    if shutil.which("rclone") is None:
-        pytest.skip("rclone is not installed")
     (folder / BUCKET).mkdir(parents=True, exist_ok=True)
     server = Server(folder, port or free_port())
     always = ["--auth-key", f"{KEY},{SECRET}", "--addr", f"127.0.0.1:{server.port}"]
