@@ -35,7 +35,7 @@ DVC_REPRO = $(DVC_READY) && PATH="$(CURDIR)/.venv/bin:$$PATH" WORKERS=$(WORKERS)
 
 # One thread per test process: several processes on all cores are faster than one with all threads.
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest
-SPREAD := -n auto --maxprocesses 8 --dist loadfile
+SPREAD := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
