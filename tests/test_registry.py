@@ -22,7 +22,7 @@ from upsnet.tracking.models import model_checkpoint
 from upsnet.training.checkpoint import load_model
 from upsnet.training.remote import local_checkpoint
 
-pytest.importorskip("mlflow", reason="MLflow is not installed")
+mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed")
 CONFIG = TrackingConfig(experiment="test")
 
 
@@ -159,6 +159,14 @@ def test_registering_a_checkpoint_again_makes_no_second_version_but_another_one_
     assert [(done.version, done.champion) for done in made] == [(1, True), (1, True)]
     longer = register(tiny_checkpoint(tmp_path / "b.pt", seed=1), "again", 51.0, run=run)
     assert (longer.version, longer.champion) == (2, True)
+
+
+def test_after_a_registration_the_environment_still_says_where_mlflow_is(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(checkpoint, "elsewhere", 50.0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    assert mlflow.get_tracking_uri() == f"sqlite:///{tmp_path}/other.db"
 
 
 def test_a_registration_that_fails_says_so(checkpoint: Path, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import base64
 import io
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from upsnet.training.checkpoint import read_checkpoint, write_checkpoint
 NAME = "model"
 """Of the model in its run: `runs:/<run id>/model`."""
 CHECKPOINT = "checkpoint.pt"
+ADDRESS_VARIABLE = "MLFLOW_TRACKING_URI"
 KEPT = ("model", "iteration", "config", "categories", "data_version", "data_dvc_hash")
 """What inference reads of a checkpoint; the optimizer's part is as large as the network, or larger."""
 PACKAGES = (
@@ -45,12 +48,11 @@ def log_model(checkpoint: Path, run_id: str) -> str:
     import mlflow
     from mlflow.models import Model
 
-    mlflow.set_tracking_uri(tracking_uri())
     run = client.get_run(run_id)
     model = client.create_logged_model(  # Model.log alone would put it into the default experiment
         run.info.experiment_id, NAME, run_id, params=run.data.params, model_type="panoptic segmentation"
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _address_in_environment():
         small = Path(folder) / CHECKPOINT
         write_checkpoint({name: content[name] for name in KEPT if name in content}, small)
         Model.log(
@@ -66,6 +68,23 @@ def log_model(checkpoint: Path, run_id: str) -> str:
             input_example=input_example(),
         )
     return str(model.model_id)
+
+
+@contextmanager
+def _address_in_environment() -> Iterator[None]:
+    """Says where MLflow is to `Model.log`, which takes no address.
+
+    MLflow's `set_tracking_uri` would go before the environment in all that this process does later.
+    """
+    before = os.environ.get(ADDRESS_VARIABLE)
+    os.environ[ADDRESS_VARIABLE] = tracking_uri()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[ADDRESS_VARIABLE]
+        else:
+            os.environ[ADDRESS_VARIABLE] = before
 
 
 def requirements() -> list[str]:
