@@ -260,7 +260,8 @@ TRAINING = textwrap.dedent("""
         data = PreparedData(Path(sys.argv[1]))
         config = LoaderConfig(short_side=(32, 32), processes=2)
         loader = TrainLoader(data.split("train"), data.categories, config, seed=1)
-        next(loader)
+        for _ in range(2):  # one of each worker, so that both have begun
+            next(loader)
         print("ready", flush=True)
         sys.stdin.readline()
         for _ in range(20):
@@ -272,7 +273,7 @@ TRAINING = textwrap.dedent("""
 
 @pytest.fixture
 def training(data: PreparedData, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that has loaded one batch with two workers, and loads 20 more when it gets a line."""
+    """A process that has loaded a batch by each of two workers, and loads 20 more when it gets a line."""
     script = tmp_path / "training.py"
     script.write_text(TRAINING)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
